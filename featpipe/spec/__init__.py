@@ -1,0 +1,1 @@
+"""The pipeline file: what a user may wish for, checked and frozen."""

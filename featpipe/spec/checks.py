@@ -1,0 +1,132 @@
+"""What must hold between the parts of a pipeline, seen on plain data so that a mistake elsewhere hides nothing."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from featpipe.errors import Location, Problem
+from featpipe.spec.messages import Finding, where
+
+
+def check_branches(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what is wrong between the branches, and between the layers of each."""
+    features = data.get("features")
+    if not isinstance(features, Mapping):
+        return
+    yield from _same_but_for_case([(name, ("features", name)) for name in features], on_key=True)
+    for name, branch in features.items():
+        layers = branch.get("layers") if isinstance(branch, Mapping) else None
+        if isinstance(layers, list):
+            yield from _check_saves(layers, ("features", name, "layers"))
+
+
+def _check_saves(layers: list[Any], above: Location) -> Iterator[Finding]:
+    saves = [
+        (layer["save"], (*above, i, "save"))
+        for i, layer in enumerate(layers)
+        if isinstance(layer, Mapping) and isinstance(layer.get("save"), str)
+    ]
+    yield from _same_but_for_case(saves, on_key=False)
+    if saves and saves[-1][1] == (*above, len(layers) - 1, "save"):
+        yield _finding(saves[-1][1], "the last map of a branch is kept anyway.", "Remove this save.")
+
+
+def _same_but_for_case(names: list[tuple[str, Location]], on_key: bool) -> Iterator[Finding]:
+    """Names become directories, and some file systems do not tell upper from lower case."""
+    first: dict[str, tuple[str, Location]] = {}
+    for name, location in names:
+        earlier, place = first.setdefault(name.casefold(), (name, location))
+        if place != location:
+            same = "the same name as" if earlier == name else "the same but for upper and lower case as"
+            what = f"{name!r} is {same} {where(place)}."
+            yield _finding(location, what, "Choose another name.", on_key)
+
+
+def check_paths(data: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
+    """Yield kernel files that are missing, and output that would fall into the input or the other way round."""
+    for location, value in _kernel_files(data):
+        yield from _check_kernel_file(location, value, folder)
+    images, store = (_text_at(data, section, "path") for section in ("images", "store"))
+    if not images or "://" in images:
+        return
+    pattern = glob.has_magic(images)
+    source = Path(os.path.realpath(resolve_path(_before_magic(images), folder)))
+    target = Path(os.path.realpath(resolve_path(store or "features.zarr", folder)))
+    location = ("store", "path") if store else ("images", "path")
+    change = "Set store.path to a place of its own."
+    if target == source:
+        yield _finding(location, f"images and store are the same, {target}.", change)
+    elif target in source.parents:
+        yield _finding(location, f"images.path {images!r} is inside the store, {target}.", change)
+    elif source in target.parents and not pattern:
+        yield _finding(location, f"the store, {target}, would be inside images.path.", change)
+
+
+def resolve_path(path: str, folder: Path) -> str:
+    """Return ``path`` made absolute from ``folder``; an address such as ``s3://…`` stays as it is."""
+    if "://" in path:
+        return path
+    return os.path.abspath(folder / os.path.expanduser(path))  # noqa: PTH100, PTH111  (also of a glob, also without a home)
+
+
+def split_file(path: str) -> tuple[str, str | None]:
+    """Split ``kernels.npz:key`` into file and key.
+
+    Examples
+    --------
+    >>> split_file("banks/lm.npz:edges")
+    ('banks/lm.npz', 'edges')
+    """
+    stem, colon, key = path.rpartition(".npz:")
+    return (stem + ".npz", key) if colon else (path, None)
+
+
+def _kernel_files(data: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
+    features = data.get("features")
+    for name, branch in features.items() if isinstance(features, Mapping) else ():
+        layers = branch.get("layers") if isinstance(branch, Mapping) else None
+        for i, layer in enumerate(layers if isinstance(layers, list) else ()):
+            convolve = layer.get("convolve") if isinstance(layer, Mapping) else None
+            if isinstance(convolve, Mapping) and isinstance(convolve.get("kernels"), str):
+                yield ("features", name, "layers", i, "convolve", "kernels"), convolve["kernels"]
+
+
+def _check_kernel_file(location: Location, value: str, folder: Path) -> Iterator[Finding]:
+    path, key = split_file(value)
+    if not value or "\0" in value:
+        return
+    full = Path(resolve_path(path, folder))
+    if full.suffix == ".npz" and not key:
+        yield _finding(location, f"{value!r} does not say which array of the file.", "Write it as FILE.npz:NAME.")
+    elif full.suffix not in (".npy", ".npz"):
+        yield _finding(location, f"must be a .npy file, FILE.npz:NAME, or a list of kernels, got {value[:60]!r}.")
+    elif not _is_file(full):
+        yield _finding(location, f"there is no file {full}.", "Paths are relative to the pipeline file.")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _before_magic(pattern: str) -> str:
+    """Return the directory of a glob up to its first wildcard."""
+    parts = Path(pattern).parts
+    magic = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return str(Path(*parts[:magic]))
+
+
+def _text_at(data: Mapping[str, Any], section: str, key: str) -> str | None:
+    part = data.get(section)
+    value = part.get(key) if isinstance(part, Mapping) else None
+    return value if isinstance(value, str) and "\0" not in value else None
+
+
+def _finding(location: Location, what: str, change: str = "", on_key: bool = False) -> Finding:
+    return Finding(Problem(where(location), what, change, location), on_key)

@@ -1,0 +1,133 @@
+"""The pipeline file as a whole: images, features, store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from featpipe.spec.base import Count, Flaw, Number, Pair, PathText, Spec, Whole, as_list, describe, wrong
+from featpipe.spec.layers import OPS, Layer, Name
+
+Fraction = Annotated[Number, Field(gt=0, lt=1)]
+RESERVED_NAMES = ("images", "image", "path", "label", "split", "ok", "height", "width")
+
+
+class RandomSplit(Spec):
+    """Draw the splits at random, the same for the same seed and paths."""
+
+    test: Fraction
+    """Share of the images in ``test``."""
+    val: Fraction | None = None
+    """Share of the images in ``val``."""
+    seed: Whole = 0
+
+
+def _split_tag(value: Any) -> str:
+    return "(drawn)" if isinstance(value, (Mapping, RandomSplit)) else "(word)"
+
+
+def _read_split(value: object) -> object:
+    if value is not None and not isinstance(value, (str, Mapping, RandomSplit)):
+        expected = "folders, none, a column of the manifest, or {test: 0.2, seed: 0}"
+        raise wrong(Flaw(f"must be {expected}, got {describe(value)}."))
+    return value
+
+
+class Images(Spec):
+    """Which images, and what becomes of them before the first layer."""
+
+    path: PathText
+    """A directory, a glob, a manifest ``.csv``, a ``.npy`` stack or a ``.zarr``; absolute once the pipeline is read."""
+    labels: str | None = None
+    """``folders``, ``none``, or a column of the manifest; found out unless given."""
+    split: Annotated[
+        Annotated[RandomSplit, Tag("(drawn)")] | Annotated[str | None, Tag("(word)")],
+        Discriminator(_split_tag),
+        BeforeValidator(_read_split),
+    ] = None
+    """``folders``, ``none``, a column of the manifest, or ``{test: 0.2, seed: 0}``; found out unless given."""
+    color: Literal["gray", "rgb", "keep"] = "keep"
+    """gray is ITU-R 601 luma, 0.299 R + 0.587 G + 0.114 B."""
+    alpha: Literal["drop", "white"] = "drop"
+    """Transparency: dropped, or blended onto white."""
+    orientation: Literal["apply", "ignore"] = "apply"
+    """Whether to turn images as their EXIF orientation says."""
+    size: Pair | None = None
+    """``[y, x]`` in pixels; native size unless given."""
+    fit: Literal["crop", "pad", "stretch", "error"] = "crop"
+    """How an image of another shape comes to ``size``."""
+    values: Literal["unit", "raw"] = "unit"
+    """unit divides integers by their type's maximum, so that they lie in [0, 1]; raw leaves them."""
+    axes: Literal["yx", "yxc", "nyx", "nyxc"] | None = None
+    """What the axes of a ``.npy`` or ``.zarr`` array mean, where their number does not tell."""
+    on_error: Literal["skip", "fail"] = "skip"
+    """An unreadable image: skip keeps its row with ``ok`` false and reports why; fail ends the run."""
+    max_pixels: Count = 500_000_000
+    """Larger image files are refused before they are decoded."""
+
+
+class Branch(Spec):
+    """A named chain of layers, run at every scale."""
+
+    scales: Annotated[list[Count], BeforeValidator(as_list), Field(min_length=1)] = [1]
+    """Pyramid factors, powers of two: 2 halves the image once (Burt-Adelson [1 4 6 4 1]/16, then every 2nd pixel)."""
+    layers: Annotated[list[Layer], Field(min_length=1)]
+
+    @field_validator("scales")
+    @classmethod
+    def _powers_of_two(cls, scales: list[int]) -> list[int]:
+        for scale in scales:
+            if scale & (scale - 1):
+                raise wrong(Flaw(f"must be powers of two (1, 2, 4, ...), got {scale}."))
+        if len(set(scales)) != len(scales):
+            raise wrong(Flaw(f"must differ from each other, got {scales}."))
+        return scales
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_mapping(cls, data: Any) -> Any:
+        if isinstance(data, list):
+            raise wrong(Flaw("must be a mapping with layers, got the list itself.", "Put the list under layers:."))
+        if isinstance(data, Mapping) and "layers" not in data and (found := [key for key in data if key in OPS]):
+            raise wrong(Flaw(f"{found[0]} is a layer.", "List it under layers:.", (found[0],), True))
+        return data
+
+
+def _is_free(name: str) -> str:
+    if name.lower() in RESERVED_NAMES:
+        what = f"{name!r} is the name of something else in the store."
+        raise wrong(Flaw(what, "Give the branch another name."))
+    return name
+
+
+BranchName = Annotated[Name, AfterValidator(_is_free)]
+
+
+class Store(Spec):
+    """Where the features go, and in what pieces."""
+
+    path: PathText = "features.zarr"
+    """Relative to the pipeline file; absolute once the pipeline has been read."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the stored values; the arithmetic is float32."""
+    batch: Count | None = None
+    """Images per shard; chosen from memory unless given."""
+    block: Pair | None = None
+    """``[y, x]`` input pixels per shard of a large image, rounded up to what every map's stride divides."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_zarr(cls, path: str) -> str:
+        if not path.rstrip("/\\").endswith(".zarr"):
+            raise wrong(Flaw(f"must end in .zarr, got {path!r}."))
+        return path
+
+
+class Pipeline(Spec):
+    """A pipeline file: ``images`` and ``features`` must be given."""
+
+    images: Images
+    features: Annotated[dict[BranchName, Branch], Field(min_length=1)]
+    store: Store = Store()
