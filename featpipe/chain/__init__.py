@@ -1,0 +1,1 @@
+"""Running a program on pixels in memory."""

@@ -1,0 +1,64 @@
+"""Grid pooling of an image too large for memory: its map is computed tile row by tile row and summed up on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from featpipe.chain.execute import run_schedule
+from featpipe.geometry.axis import Span
+from featpipe.geometry.grid import cut
+from featpipe.kernels.cells import CellPool
+from featpipe.plan.program import ROOT, GridOp, Program
+from featpipe.plan.schedule import Shape, first_grids, make_schedule, node_shapes, stream_schedule, whole
+
+Float32 = npt.NDArray[np.float32]
+ReadRegion = Callable[[Span, Span], Float32]
+
+
+def stream_image(
+    program: Program, image: Shape, nodes: set[int], pieces: tuple[int, int], read: ReadRegion
+) -> Iterator[tuple[int, Float32]]:
+    """Compute maps that follow a grid pooling, reading the image piece by piece.
+
+    Parameters
+    ----------
+    program : Program
+    image : (int, int)
+        Height and width of the image, in pixels.
+    nodes : set of int
+        Wanted nodes; each has a grid pooling on its path.
+    pieces : (int, int)
+        Samples (y, x) of a grid pooling's input computed at once: one row of tiles, and a multiple of tiles.
+    read : callable
+        ``read(y, x)`` returns the pixels of a region, (y, x, c) float32.
+
+    Yields
+    ------
+    node : int
+    values : (1, y, x, k) float32
+    """
+    given = {grid: _pool_grid(program, image, grid, pieces, read) for grid in first_grids(program, nodes)}
+    shapes = node_shapes(program, image)
+    wants = {node: whole(shapes[node]) for node in nodes}
+    schedule = make_schedule(program, image, wants, given=frozenset(given))
+    yield from run_schedule(program, schedule, given)
+
+
+def _pool_grid(program: Program, image: Shape, grid: int, pieces: tuple[int, int], read: ReadRegion) -> Float32:
+    node = program.nodes[grid]
+    assert isinstance(node.op, GridOp)
+    height, width = node_shapes(program, image)[node.parent]
+    pool = CellPool(node.op.by, node.op.grid, images=1, height=height, width=width, features=len(node.features))
+    for y in cut(height, pieces[0]):
+        for x in cut(width, pieces[1]):
+            schedule = stream_schedule(program, image, grid, (y, x))
+            if schedule is None:
+                pool.add(read(y, x)[None], y, x)
+                continue
+            need = schedule.needs[ROOT]
+            for _, block in run_schedule(program, schedule, {ROOT: read(*need)[None]}):
+                pool.add(block, y, x)
+    return pool.result()

@@ -1,0 +1,123 @@
+"""Making the plan: program, maps, pieces, tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from featpipe.errors import PlanError, Problem
+from featpipe.geometry.axis import Span
+from featpipe.plan.budget import Budget, Resources
+from featpipe.plan.check import exclude_misfits
+from featpipe.plan.collection import Collection
+from featpipe.plan.layout import block_counts
+from featpipe.plan.model import MapPlan, Plan, Task
+from featpipe.plan.program import Program
+from featpipe.plan.resolve import make_program
+from featpipe.spec.pipeline import Pipeline
+
+
+def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) -> Plan:
+    """Decide everything about a run without reading a pixel.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    collection : Collection
+    resources : Resources
+        Memory and threads that the run may use.
+
+    Raises
+    ------
+    PlanError
+        If a layer does not fit its input, or a task does not fit the memory.
+    """
+    program = make_program(pipeline.features, collection.channels)
+    collection, notes = exclude_misfits(program, collection, pipeline.images.on_error)
+    budget = Budget(pipeline, collection, program, resources)
+    large = pipeline.store.block is not None or budget.one_image() > resources.task_bytes
+    maps = _make_maps(program, collection, large=large)
+    block, stream, group, batch = budget.choose_pieces(maps, large=large)
+    asked = pipeline.store.block
+    if asked is not None and block is not None and list(block) != list(asked):
+        notes.append(
+            f"store.block [{asked[0]}, {asked[1]}] became [{block[0]}, {block[1]}]: every map's stride divides it."
+        )
+    plan = Plan(
+        pipeline=pipeline,
+        collection=collection,
+        program=program,
+        maps=maps,
+        batch=batch,
+        block=block,
+        group=group,
+        stream=stream,
+        tasks=(),
+        memory=budget.memory(maps, block, stream, group, batch),
+        flops=budget.flops(),
+        output_bytes=budget.output_bytes(maps),
+        notes=tuple(notes),
+    )
+    _refuse_too_large(plan)
+    return replace(plan, tasks=tuple(_make_tasks(plan)))
+
+
+def _make_maps(program: Program, collection: Collection, *, large: bool) -> tuple[MapPlan, ...]:
+    maps = []
+    for output in program.outputs:
+        node = program.nodes[output.node]
+        fixed = node.windows is None
+        maps.append(
+            MapPlan(
+                name=output.name,
+                branch=output.branch,
+                scale=output.scale,
+                node=output.node,
+                features=tuple({**labels, "scale": output.scale} for labels in node.features),
+                windows=node.windows,
+                stacked=fixed or collection.uniform,
+                batched=fixed or not large,
+            )
+        )
+    return tuple(maps)
+
+
+def _make_tasks(plan: Plan) -> Iterator[Task]:
+    """Yield one task for every shard: batches of the batched maps, then blocks of the others, image by image."""
+    batched = tuple(i for i, m in enumerate(plan.maps) if m.batched)
+    blocked = tuple(i for i, m in enumerate(plan.maps) if not m.batched)
+    index = 0
+    if batched:
+        for start in range(0, len(plan.collection), plan.batch):
+            yield Task(index, Span(start, min(start + plan.batch, len(plan.collection))), batched)
+            index += 1
+    if blocked and plan.block is not None:
+        maps = [plan.maps[i] for i in blocked]
+        for image in range(len(plan.collection)):
+            if plan.collection.heights[image] == 0:
+                continue
+            rows, cols = block_counts(plan.program, maps, plan.block, plan.shape(image))
+            for row in range(rows):
+                for col in range(cols):
+                    yield Task(index, Span(image, image + 1), blocked, (row, col))
+                    index += 1
+
+
+def _refuse_too_large(plan: Plan) -> None:
+    memory = plan.memory
+    if memory.peak <= memory.limit:
+        return
+    gib = float(1 << 30)
+    parts = ", ".join(f"{name} {size / gib:.2f}" for name, size in memory.parts.items() if size)
+    what = (
+        f"a task needs {memory.task / gib:.2f} GiB ({parts}); {memory.threads} of them and {memory.base / gib:.2f} GiB "
+        f"for the process itself come to {memory.peak / gib:.2f} GiB, and there are {memory.limit / gib:.2f} GiB."
+    )
+    store = plan.pipeline.store
+    if store.batch is not None or store.block is not None:
+        change = f"Lower store.{'batch' if store.batch is not None else 'block'}, or leave it out."
+    elif memory.threads > 1:
+        change = "Use fewer threads (--threads 1), or give more memory (--memory)."
+    else:
+        change = "Give more memory (--memory), pool earlier in the chain, or use fewer kernels a branch."
+    raise PlanError(Problem("plan", what, change, ("store",) if store.batch or store.block else ()))

@@ -1,0 +1,161 @@
+"""The program: every branch and scale of a pipeline as one tree of nodes, resolved to arrays and sweeps.
+
+The root is the image; the pyramid's scales, the layers of every branch and the saved maps hang below it::
+
+    image ─┬─ convolve ─ modulus ─ pool*            texture/scale1
+           ├─ halve ── convolve ─ modulus ─ pool*   texture/scale2
+           └─ convolve ─ relu* ─ pool*              corners/edges/scale1, corners/scale1      (* an output)
+
+A program depends on the pipeline and the number of channels alone, never on an image's size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from featpipe.errors import Location
+from featpipe.geometry.axis import IDENTITY, Sweep
+from featpipe.geometry.window import Window
+from featpipe.kernels.bank import Labels
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+Statistic = Literal["max", "mean", "min", "sum", "l2", "std"]
+
+
+@dataclass(frozen=True, eq=False)
+class KernelGroup:
+    """Kernels of one size within a bank.
+
+    Parameters
+    ----------
+    weights : (k, y, x, c) float32
+        ``c`` is 1 where each input feature is filtered by itself.
+    corner : (int, int)
+        First tap (y, x) of these kernels in the frame of the bank's largest, in samples (dilation included).
+    columns : (k,) int64
+        Which feature of the bank each kernel makes.
+    """
+
+    weights: Float32
+    corner: tuple[int, int]
+    columns: Int64
+
+
+@dataclass(frozen=True, eq=False)
+class ConvolveOp:
+    """Correlate with a bank; ``epsilon`` asks for contrast normalisation of each patch."""
+
+    groups: tuple[KernelGroup, ...]
+    bias: Float32
+    each: bool
+    epsilon: float | None = None
+
+
+@dataclass(frozen=True)
+class ActivateOp:
+    """Apply a function of one value, or of one pixel's features."""
+
+    name: str
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class FoldOp:
+    """Combine groups of features; ``members[starts[g]:starts[g + 1]]`` are those of group g."""
+
+    by: Statistic
+    starts: Int64
+    members: Int64
+
+
+@dataclass(frozen=True)
+class PoolOp:
+    """Summarise windows."""
+
+    by: Statistic
+
+
+@dataclass(frozen=True)
+class GridOp:
+    """Pool to cells that follow the map's size; ``(1, 1)`` is global pooling."""
+
+    by: Statistic
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class StandardiseOp:
+    """Subtract ``mean`` and divide by ``std``, (k,) or (1,)."""
+
+    mean: Float32
+    std: Float32
+
+
+@dataclass(frozen=True)
+class LocalOp:
+    """Local contrast normalisation, feature by feature."""
+
+    epsilon: float
+
+
+Op = ConvolveOp | ActivateOp | FoldOp | PoolOp | GridOp | StandardiseOp | LocalOp
+POINTWISE = (ActivateOp, FoldOp, StandardiseOp)
+ROOT = -1
+"""The parent of nodes that read the image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One op on one parent's map."""
+
+    parent: int
+    op: Op
+    sweeps: tuple[Sweep, Sweep]
+    """Along y and x; of a grid pooling they mean nothing."""
+    features: tuple[Labels, ...]
+    """Labels of the features that leave the node."""
+    title: str
+    """For people: ``convolve gabor 31×31``."""
+    location: Location
+    """Of the layer in the pipeline file."""
+    windows: tuple[Window, Window] | None
+    """Receptive fields along y and x in image pixels; None from a grid pooling on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A map that goes to the store."""
+
+    name: str
+    branch: str
+    scale: int
+    node: int
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Nodes in an order in which parents come first, and the outputs among them."""
+
+    channels: int
+    nodes: tuple[Node, ...]
+    outputs: tuple[Output, ...]
+
+    def path(self, node: int) -> list[int]:
+        """Return the nodes from the image to ``node``."""
+        steps: list[int] = []
+        while node != ROOT:
+            steps.append(node)
+            node = self.nodes[node].parent
+        return steps[::-1]
+
+    def width(self, node: int) -> int:
+        """Return the number of features that leave a node; the channels for the root."""
+        return self.channels if node == ROOT else len(self.nodes[node].features)
+
+
+POINT = (IDENTITY, IDENTITY)
