@@ -45,3 +45,26 @@ class Bank:
             max(kernel.weights.shape[0] for kernel in self.kernels),
             max(kernel.weights.shape[1] for kernel in self.kernels),
         )
+
+
+def feature_name(labels: Labels) -> str:
+    """Write a feature's labels as its name: the bank, then ``label=value`` for the others.
+
+    Two features with different labels have different names: numbers are written as short as they can be read back.
+
+    Examples
+    --------
+    >>> feature_name({"bank": "gabor", "frequency": 0.2, "orientation": 45.0, "component": "even", "channel": "red"})
+    'gabor frequency=0.2 orientation=45 component=even channel=red'
+    >>> feature_name({"polarity": -1, "bank": "random", "kernel": 3})
+    'random polarity=-1 kernel=3'
+    """
+    words = [str(labels["bank"])] if "bank" in labels else []
+    return " ".join(words + [f"{label}={_value_text(label, labels[label])}" for label in labels if label != "bank"])
+
+
+def _value_text(label: str, value: str | int | float) -> str:
+    if isinstance(value, float):
+        return repr(float(value)).removesuffix(".0")
+    # A polarity that passed through another convolution is called input_polarity.
+    return f"{value:+d}" if isinstance(value, int) and label.endswith("polarity") else str(value)

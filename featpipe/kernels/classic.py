@@ -38,7 +38,7 @@ class Derivatives:
 
 CLASSICS: Mapping[str, Stencil | Derivatives] = {
     "identity": Stencil(
-        "The input itself, so that a branch can carry it beside its filters.",
+        "The input itself, on the samples that a 3×3 kernel reaches.",
         "scipy.ndimage.correlate with a unit impulse.",
         ((0, 0, 0), (0, 1, 0), (0, 0, 0)),
     ),
@@ -54,7 +54,7 @@ CLASSICS: Mapping[str, Stencil | Derivatives] = {
     ),
     "prewitt": Derivatives(
         "First derivatives along y and x, smoothed by [1 1 1]/3 across.",
-        "Prewitt 1970, Object enhancement and extraction; as skimage.filters.prewitt, a third of scipy.ndimage.prewitt.",
+        "Prewitt 1970, Object enhancement; as skimage.filters.prewitt, a third of scipy.ndimage.prewitt.",
         (1 / 3, 1 / 3, 1 / 3),
     ),
     "laplacian": Stencil(

@@ -17,8 +17,8 @@ from featpipe.spec.checks import split_file
 
 Float64 = npt.NDArray[np.float64]
 
-LARGEST_FILE = 256 * 2**20
-"""Of an array of kernels, in bytes."""
+LARGEST_BANK = 256 * 2**20
+"""Of all kernels of a bank, in bytes of float64."""
 UNREADABLE = (
     OSError,
     ValueError,
@@ -50,7 +50,7 @@ def read_kernels(path: str, where: str = "kernels", location: Location = ()) -> 
     Raises
     ------
     SpecError
-        If there are no finite real numbers of that shape, or more than `LARGEST_FILE` of them.
+        If there are no finite real numbers of that shape, or they take more than `LARGEST_BANK`.
     """
     try:
         with _open_array(path) as stream:
@@ -58,7 +58,7 @@ def read_kernels(path: str, where: str = "kernels", location: Location = ()) -> 
         with _open_array(path) as stream:
             found = np.lib.format.read_array(stream, allow_pickle=False)
         return _check_values(found)
-    except _Refusal as refusal:
+    except _RefusedError as refusal:
         what, change = refusal.args
     except FileNotFoundError:
         what, change = "there is no such file.", "Paths are relative to the pipeline file."
@@ -67,7 +67,7 @@ def read_kernels(path: str, where: str = "kernels", location: Location = ()) -> 
     raise SpecError(Problem(where, f"{path}: {what}", change, location))
 
 
-class _Refusal(Exception):
+class _RefusedError(Exception):
     """What is wrong with a file, and what to change."""
 
 
@@ -104,8 +104,8 @@ def _check_header(stream: IO[bytes]) -> None:
         _refuse(f"has {len(shape)} dimensions.", "Save (k, y, x) or (k, y, x, c): kernels, rows, columns, channels.")
     if size == 0:
         _refuse(f"is empty, {_by(shape)}.", "Save one kernel or more.")
-    if max(size, math.prod(shape) * 8) > LARGEST_FILE:
-        what = f"{_by(shape)} values take {math.prod(shape) * 8 / 2**20:.0f} MiB, {LARGEST_FILE / 2**20:.0f} at most."
+    if max(size, math.prod(shape) * 8) > LARGEST_BANK:
+        what = f"{_by(shape)} values take {math.prod(shape) * 8 / 2**20:.0f} MiB, {LARGEST_BANK / 2**20:.0f} at most."
         _refuse(what, "Save fewer or smaller kernels.")
 
 
@@ -125,4 +125,4 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _refuse(what: str, change: str) -> NoReturn:
-    raise _Refusal(what, change)
+    raise _RefusedError(what, change)

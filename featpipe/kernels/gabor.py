@@ -1,8 +1,9 @@
-"""Gabor filters as scikit-image makes them: an isotropic Gaussian times a plane wave, an even and an odd kernel each."""
+"""Gabor filters as scikit-image makes them: a round Gaussian times a plane wave, an even and an odd kernel each."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,15 @@ WIDEST_BAND = 64.0
 """Octaves from which on the bandwidth makes no difference in float64."""
 
 
-def spread_orientations(count: int) -> list[float]:
-    """Return ``count`` angles evenly over 180°, from 0, in degrees.
+def spread_orientations(count: int) -> Iterator[float]:
+    """Yield ``count`` angles evenly over 180°, from 0, in degrees.
 
     Examples
     --------
-    >>> spread_orientations(4)
+    >>> list(spread_orientations(4))
     [0.0, 45.0, 90.0, 135.0]
     """
-    return [180.0 * k / count for k in range(count)]
+    return (180.0 * k / count for k in range(count))
 
 
 def gabor_sigma(frequency: float, bandwidth: float) -> float:
@@ -46,22 +47,21 @@ def gabor_sigma(frequency: float, bandwidth: float) -> float:
     >>> round(gabor_sigma(0.1, 1.0), 3)
     5.622
     """
-    octaves = 2.0 ** min(bandwidth, WIDEST_BAND)
+    octaves: float = 2.0 ** min(bandwidth, WIDEST_BAND)
     if octaves == 1:
         return math.inf
-    return 1.0 / np.pi * math.sqrt(math.log(2) / 2.0) * (octaves + 1) / (octaves - 1) / frequency
+    return 1.0 / math.pi * math.sqrt(math.log(2) / 2.0) * (octaves + 1) / (octaves - 1) / frequency
 
 
-def gabor_radii(frequency: float, orientation: float, bandwidth: float = 1.0, n_stds: float = 3.0) -> tuple[int, int]:
+def gabor_radius(frequency: float, orientation: float, bandwidth: float = 1.0, n_stds: float = 3.0) -> int:
     """Return how far a Gabor kernel reaches from its centre along y and x, in samples.
 
-    Parameters are those of `gabor_kernels`. As in scikit-image the window follows the wave's axes: a diagonal filter's
-    reaches ``n_stds / √2`` standard deviations along y and x.
+    The parameters are those of `gabor_kernels`. As in scikit-image the window is cut along the wave's axes: that of a
+    diagonal filter reaches ``n_stds / √2`` standard deviations.
     """
     angle = math.radians(orientation)
     reach = min(n_stds * gabor_sigma(frequency, bandwidth), FARTHEST)
-    radius = math.ceil(max(abs(reach * math.cos(angle)), abs(reach * math.sin(angle)), 1))
-    return radius, radius
+    return math.ceil(max(abs(reach * math.cos(angle)), abs(reach * math.sin(angle)), 1))
 
 
 def gabor_kernels(
@@ -82,13 +82,14 @@ def gabor_kernels(
 
     Returns
     -------
-    (2 ry + 1, 2 rx + 1) float64, twice
-        With the radii of `gabor_radii`. As scikit-image's, the even kernel keeps a small response to constant input.
+    (2 r + 1, 2 r + 1) float64, twice
+        With r of `gabor_radius`. As scikit-image's, the even kernel keeps a small response to constant input.
 
     Notes
     -----
-    ``skimage.filters.gabor`` convolves and featpipe correlates, so these are the real and imaginary part of scikit-image's
-    kernel turned by 180°: the even one is the same, the odd one is negated. Responses equal scikit-image's, sign included.
+    ``skimage.filters.gabor`` convolves and featpipe correlates, so these are the real and imaginary part of
+    scikit-image's kernel turned by 180°: the even one is the same, the odd one is negated. Responses equal
+    scikit-image's, sign included.
 
     References
     ----------
@@ -97,8 +98,8 @@ def gabor_kernels(
     """
     angle = math.radians(orientation)
     sigma = gabor_sigma(frequency, bandwidth)
-    ry, rx = gabor_radii(frequency, orientation, bandwidth, n_stds)
-    y, x = np.ogrid[-ry : ry + 1, -rx : rx + 1]
+    radius = gabor_radius(frequency, orientation, bandwidth, n_stds)
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     along = x * math.cos(angle) + y * math.sin(angle)
     across = -x * math.sin(angle) + y * math.cos(angle)
     envelope = np.exp(-0.5 * (along**2 + across**2) / sigma**2) / (2 * np.pi * sigma**2)

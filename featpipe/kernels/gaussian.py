@@ -1,8 +1,9 @@
 """Gaussians, their derivatives and differences, sampled as SciPy samples them.
 
-Correlating with these kernels, all outer products of one-dimensional ones, equals the passes of `scipy.ndimage` under every
-boundary mode. SciPy divides the sampled Gaussian φ by its sum and multiplies it by the polynomial of the derivative, so
-smoothing has sum 1 exactly and a first derivative sum 0, but a second derivative only nearly 0 where sigma is small.
+Correlating with these kernels, outer products of one-dimensional ones and their sums, equals the passes of
+`scipy.ndimage` under every boundary mode. SciPy divides the sampled Gaussian φ by its sum and multiplies it by the
+polynomial of the derivative: smoothing has sum 1 and a first derivative 0, but a second derivative only nearly 0, and
+with a sigma below 1 or a small ``truncate`` not even that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import numpy.typing as npt
 Float64 = npt.NDArray[np.float64]
 
 FARTHEST = 2.0**31
-"""No kernel reaches this far; keeps whatever a user may ask for within the whole numbers."""
+"""No kernel reaches this far, in samples; keeps whatever a user may ask for within the whole numbers."""
+NARROWEST = 0.02
+"""Sigma below which, in float64, every sample of a Gaussian but its centre is 0."""
 
 
 def gaussian_radius(sigma: float, truncate: float) -> int:
@@ -26,7 +29,7 @@ def gaussian_radius(sigma: float, truncate: float) -> int:
     truncate : float
         Radius, in sigmas.
     """
-    return int(min(truncate * sigma + 0.5, FARTHEST))
+    return int(min(truncate * sigma + 0.5, FARTHEST)) if sigma >= NARROWEST else 0
 
 
 def gaussian_kernel(sigma: float, truncate: float = 4.0) -> Float64:
@@ -126,10 +129,10 @@ def dog_kernel(sigma: float, ratio: float = 1.6, truncate: float = 4.0) -> Float
 
 
 def _row(sigma: float, truncate: float, order: int) -> Float64:
-    """Return the taps that, correlated, give the derivative of this order of the smoothed signal."""
+    """Return the taps that, correlated, give the derivative of this order of the smoothed signal; of one tap, 0."""
     radius = gaussian_radius(sigma, truncate)
     if radius == 0:
-        return np.ones(1)
+        return np.full(1, 1.0 if order == 0 else 0.0)
     x = np.arange(-radius, radius + 1.0)
     phi = np.exp(-0.5 * (x / sigma) ** 2)
     phi /= phi.sum()

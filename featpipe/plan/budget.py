@@ -11,7 +11,7 @@ import numpy as np
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE, ceil_div
 from featpipe.plan.collection import Collection
-from featpipe.plan.layout import block_counts, block_spans
+from featpipe.plan.layout import block_spans, owned_blocks
 from featpipe.plan.model import MapPlan, Memory
 from featpipe.plan.program import ROOT, Program
 from featpipe.plan.schedule import (
@@ -248,10 +248,11 @@ class Budget:
 
     def _block_parts(self, blocked: list[MapPlan], block: tuple[int, int]) -> Parts:
         """Return the bytes of the worst block: corners, edges and an inner one are looked at."""
-        rows, cols = block_counts(self.program, blocked, block, self.collection.shape)
+        blocks = owned_blocks(self.program, blocked, block, self.collection.shape)
+        rows, cols = (sorted({at[axis] for at in blocks}) for axis in (0, 1))
         worst: Parts = {}
-        for row in sorted({0, rows // 2, rows - 1}):
-            for col in sorted({0, cols // 2, cols - 1}):
+        for row in {rows[0], rows[len(rows) // 2], rows[-1]}:
+            for col in {cols[0], cols[len(cols) // 2], cols[-1]}:
                 wants = {}
                 for a_map in blocked:
                     spans = block_spans(a_map, block, (row, col), self.shapes[a_map.node])

@@ -10,7 +10,7 @@ from featpipe.geometry.axis import Span
 from featpipe.plan.budget import Budget, Resources
 from featpipe.plan.check import exclude_misfits
 from featpipe.plan.collection import Collection
-from featpipe.plan.layout import block_counts
+from featpipe.plan.layout import owned_blocks
 from featpipe.plan.model import MapPlan, Plan, Task
 from featpipe.plan.program import Program
 from featpipe.plan.resolve import make_program
@@ -96,11 +96,9 @@ def _make_tasks(plan: Plan) -> Iterator[Task]:
         for image in range(len(plan.collection)):
             if plan.collection.heights[image] == 0:
                 continue
-            rows, cols = block_counts(plan.program, maps, plan.block, plan.shape(image))
-            for row in range(rows):
-                for col in range(cols):
-                    yield Task(index, Span(image, image + 1), blocked, (row, col))
-                    index += 1
+            for at in owned_blocks(plan.program, maps, plan.block, plan.shape(image)):
+                yield Task(index, Span(image, image + 1), blocked, at)
+                index += 1
 
 
 def _refuse_too_large(plan: Plan) -> None:

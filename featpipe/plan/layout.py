@@ -66,16 +66,21 @@ def block_spans(a_map: MapPlan, block: tuple[int, int], at: tuple[int, int], sha
     return (spans[0], spans[1]) if all(span.length > 0 for span in spans) else None
 
 
-def block_counts(program: Program, maps: list[MapPlan], block: tuple[int, int], image: Shape) -> tuple[int, int]:
-    """Return how many rows and columns of blocks an image has, so that every output of every map is owned."""
+def owned_blocks(program: Program, maps: list[MapPlan], block: tuple[int, int], image: Shape) -> list[tuple[int, int]]:
+    """Return row and column of every block of an image that owns an output of some map, row by row."""
     shapes = node_shapes(program, image)
-    counts = []
-    for axis in (0, 1):
-        needed = [
-            ceil_div(shapes[m.node][axis], block[axis] // m.windows[axis].stride) for m in maps if m.windows is not None
-        ]
-        counts.append(max(needed))
-    return counts[0], counts[1]
+    counts = {
+        tuple(ceil_div(shapes[m.node][axis], block[axis] // m.windows[axis].stride) for axis in (0, 1))
+        for m in maps
+        if m.windows is not None
+    }
+    last_row, last_col = (max(count[axis] for count in counts) for axis in (0, 1))
+    return [
+        (row, col)
+        for row in range(last_row)
+        for col in range(last_col)
+        if any(row < rows and col < cols for rows, cols in counts)
+    ]
 
 
 def divisor(n: int, most: int) -> int:

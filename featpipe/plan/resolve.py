@@ -161,7 +161,7 @@ class _Builder:
 
     def _add_convolve(self, parent: int, spec: Convolve, where: Location) -> int:
         inputs = self._features(parent)
-        bank = build_bank(spec.source, len(inputs), spec.names, key_path(where))
+        bank = build_bank(spec.source, len(inputs), spec.names, key_path(where), where)
         each = not bank.spans_channels if spec.channels is None else spec.channels == "each"
         depth = bank.kernels[0].weights.shape[2] if bank.spans_channels else None
         if each and depth not in (None, 1):
