@@ -1,25 +1,35 @@
 """Direct cross-correlation of a block with a group of equally sized kernels, padding already in place.
 
 Every output is one sum over the taps in the order (y, x, channel), each added by a fused multiply-add: the same bits
-wherever the block lies. Two loops compute it: register tiles of pixels × kernels where there are several kernels, else
-rows of pixels, kernel after kernel.
+wherever the block lies. Register tiles of pixels × kernels compute it: vectors of kernels where there are many of them,
+vectors of neighbouring pixels where there are few.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from featpipe.kernels.fma import LANES, PIXELS, WIDE, fma, pixel_narrow, pixel_wide, tile_narrow, tile_wide
+from featpipe.kernels.tiles import (
+    LANES,
+    PIXELS,
+    ROW_KERNELS,
+    ROW_PIXELS,
+    WIDE,
+    pixel_narrow,
+    pixel_wide,
+    row_tile_1,
+    row_tile_2,
+    row_tile_4,
+    tile_narrow,
+    tile_wide,
+)
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-
-MANY = 4
-"""From this many kernels on, register tiles of pixels × kernels are used."""
-ROW = 1024
-"""Pixels of a row computed at once by the loop over pixels: the sums stay in the first-level cache."""
 
 
 def correlate(
@@ -55,30 +65,67 @@ def correlate(
     each : bool
         Filter every channel by itself instead of summing over them.
     """
-    _, _, pixels_in_line, channels = block.shape
-    kernels, rows, cols, depth = weights.shape
-    by_kernel = kernels >= MANY
-    if by_kernel:
-        flat, pixel, plane, image = block.reshape(-1), channels, 1, block[0].size
-    else:
-        flat = np.ascontiguousarray(block.transpose(0, 3, 1, 2)).reshape(-1)
-        pixel, plane, image = 1, block.shape[1] * pixels_in_line, block[0].size
-    line = pixel * pixels_in_line
-    y, x, c = np.ogrid[:rows, :cols, :depth]
-    offsets = (y * dilation[0] * line + x * dilation[1] * pixel + c * plane).astype(np.int64).ravel()
-    begin = corner[0] * line + corner[1] * pixel
+    kernels = len(weights)
     taps = np.ascontiguousarray(weights.reshape(kernels, -1).T)
-    steps = (image, line * stride[0], pixel * stride[1])
-    bank_size = bias.size
-    for channel in range(channels if each else 1):
-        base = begin + channel * plane
-        into = columns + channel * bank_size
+    by_kernel = kernels >= LANES or (kernels >= ROW_KERNELS and out.shape[2] < 2 * LANES)
+    layout = _interleaved(block, stride) if by_kernel else _planar(block, stride)
+    offsets = layout.tap_offsets(weights.shape[1:], corner, dilation)
+    for channel in range(block.shape[3] if each else 1):
+        into = columns + channel * bias.size
+        base = channel * layout.channel
         if by_kernel:
             padded = np.zeros((len(taps), -(-kernels // LANES) * LANES), np.float32)
             padded[:, :kernels] = taps
-            _correlate_by_kernel(flat, base, steps, offsets, padded, bias[columns], into, out)
+            _correlate_by_kernel(layout.flat, base, layout.steps, offsets, padded, bias[columns], into, out)
         else:
-            _correlate_by_pixel(flat, base, steps, offsets, taps, bias[columns], into, out)
+            _correlate_by_row(layout.flat, base, layout.steps, offsets, taps, bias[columns], into, out)
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """A block as a flat array, and the distances in it."""
+
+    flat: Float32
+    steps: tuple[int, int, int]
+    """From one image, output row and output pixel to the next."""
+    line: int
+    phases: int
+    """Planes that the columns are dealt out to, so that outputs ``phases`` columns apart are neighbours."""
+    phase: int
+    """From one such plane to the next."""
+    pixel: int
+    channel: int
+
+    def tap_offsets(self, taps: tuple[int, ...], corner: tuple[int, int], dilation: tuple[int, int]) -> Int64:
+        """Return where each tap lies from its output's first sample, in the order (y, x, channel)."""
+        y, x, c = np.ogrid[: taps[0], : taps[1], : taps[2]]
+        row, column = corner[0] + y * dilation[0], corner[1] + x * dilation[1]
+        along = column // self.phases * self.pixel + column % self.phases * self.phase
+        offsets: Int64 = (row * self.line + along + c * self.channel).astype(np.int64)
+        return offsets.ravel()
+
+
+def _interleaved(block: Float32, stride: tuple[int, int]) -> _Layout:
+    """Lay out (n, y, x, c) as it is."""
+    _, height, width, channels = block.shape
+    line = width * channels
+    steps = (height * line, line * stride[0], channels * stride[1])
+    return _Layout(block.reshape(-1), steps, line, 1, 0, channels, 1)
+
+
+def _planar(block: Float32, stride: tuple[int, int]) -> _Layout:
+    """Lay out as (n, c, phase, y, x / stride), and some more, for row tiles reach beyond the last row."""
+    images, height, width, channels = block.shape
+    phases = stride[1]
+    line = -(-width // phases)
+    flat = np.zeros(images * channels * phases * height * line + ROW_PIXELS, np.float32)
+    planes = flat[: flat.size - ROW_PIXELS].reshape(images, channels, phases, height, line)
+    for p in range(min(phases, width)):
+        part = block[:, :, p::phases].transpose(0, 3, 1, 2)
+        planes[:, :, p, :, : part.shape[3]] = part
+    plane = height * line
+    steps = (channels * phases * plane, line * stride[0], 1)
+    return _Layout(flat, steps, line, phases, plane, 1, phases * plane)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
@@ -127,7 +174,7 @@ def _correlate_by_kernel(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _correlate_by_pixel(
+def _correlate_by_row(
     x: Float32,
     base: int,
     steps: tuple[int, int, int],
@@ -138,39 +185,26 @@ def _correlate_by_pixel(
     out: Float32,
 ) -> None:
     images, height, width, _ = out.shape
-    taps, kernels = weights.shape
-    sums = np.empty(ROW, np.float32)
-    step = steps[2]
+    kernels = columns.size
+    sums = np.empty(ROW_KERNELS * ROW_PIXELS, np.float32)
     for n in range(images):
         for i in range(height):
-            for j in range(0, width, ROW):
-                here = min(ROW, width - j)
-                reach = (here - 1) * step + 1
-                at = base + n * steps[0] + i * steps[1] + j * step
-                for k in range(kernels):
-                    sums[:here] = np.float32(0)
-                    t = 0
-                    while t + 4 <= taps:
-                        a, b = at + offsets[t], at + offsets[t + 1]
-                        c, d = at + offsets[t + 2], at + offsets[t + 3]
-                        wa, wb, wc, wd = weights[t, k], weights[t + 1, k], weights[t + 2, k], weights[t + 3, k]
-                        xa, xb, xc, xd = x[a : a + reach], x[b : b + reach], x[c : c + reach], x[d : d + reach]
-                        if step == 1:
-                            for p in range(here):
-                                s = fma(xb[p], wb, fma(xa[p], wa, sums[p]))
-                                sums[p] = fma(xd[p], wd, fma(xc[p], wc, s))
-                        else:
-                            for p in range(here):
-                                q = p * step
-                                s = fma(xb[q], wb, fma(xa[q], wa, sums[p]))
-                                sums[p] = fma(xd[q], wd, fma(xc[q], wc, s))
-                        t += 4
-                    while t < taps:
-                        a, wa = at + offsets[t], weights[t, k]
-                        xa = x[a : a + reach]
+            line = base + n * steps[0] + i * steps[1]
+            for j in range(0, width, ROW_PIXELS):
+                here = min(ROW_PIXELS, width - j)
+                first = 0
+                while first < kernels:
+                    left = kernels - first
+                    together = 4 if left >= 4 else 2 if left >= 2 else 1
+                    if together == 4:
+                        row_tile_4(x, line + j, weights, first, kernels, offsets, sums)
+                    elif together == 2:
+                        row_tile_2(x, line + j, weights, first, kernels, offsets, sums)
+                    else:
+                        row_tile_1(x, line + j, weights, first, kernels, offsets, sums)
+                    for k in range(together):
+                        column, add = columns[first + k], bias[first + k]
+                        tile = sums[k * ROW_PIXELS : k * ROW_PIXELS + here]
                         for p in range(here):
-                            sums[p] = fma(xa[p * step], wa, sums[p])
-                        t += 1
-                    column, add = columns[k], bias[k]
-                    for p in range(here):
-                        out[n, i, j + p, column] = sums[p] + add
+                            out[n, i, j + p, column] = tile[p] + add
+                    first += together

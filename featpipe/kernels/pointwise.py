@@ -45,7 +45,8 @@ def activate(block: Float32, name: str, threshold: float = 0.0) -> Float32:
             e = np.exp(-np.abs(block))
             return np.divide(np.where(block >= 0, np.float32(1), e), np.float32(1) + e, dtype=np.float32)
         case "soft-threshold":
-            return np.copysign(np.maximum(np.abs(block) - t, zero), block).astype(np.float32, copy=False)
+            shrunk: Float32 = np.maximum(np.abs(block) - t, zero)
+            return np.copysign(shrunk, block, out=shrunk)
         case "split":
             return np.concatenate([np.maximum(block - t, zero), np.maximum(-block - t, zero)], axis=3)
         case "triangle":

@@ -36,7 +36,7 @@ SHARD_BYTES = 64 << 20
 GROUP_BYTES = 16 << 20
 """Working memory that the images of a batch that are in work at once may take."""
 TASK_SECONDS = 1.0
-FLOPS_PER_SECOND = 40e9
+FLOPS_PER_SECOND = 100e9
 PIXELS_PER_SECOND = 20e6
 """Nominal speeds, so that shards depend on the pipeline and not on the machine that planned them."""
 
@@ -74,16 +74,20 @@ class Budget:
     def item(self) -> int:
         return int(np.dtype(self.pipeline.store.dtype).itemsize)
 
-    @property
-    def decode(self) -> int:
-        return int(self.collection.decoded_bytes.max(initial=0))
+    def decode(self, pixels: int | None = None) -> int:
+        """Return the bytes that reading the largest image takes, or ``pixels`` of it where parts can be read."""
+        whole_image = int(self.collection.decoded_bytes.max(initial=0))
+        if pixels is not None and self.collection.regions:
+            height, width = self.collection.shape
+            whole_image = ceil_div(whole_image * min(pixels, height * width), height * width)
+        return whole_image + self.collection.region_bytes
 
     def one_image(self) -> int:
         """Return the bytes of a task that computes the largest image whole."""
         outputs = {output.node for output in self.program.outputs}
         stored = [self._stored(node, whole(self.shapes[node])) for node in outputs]
         working = peak_bytes(self.program, self._whole(outputs), 1)
-        return self.decode + sum(working.values()) + sum(stored) + write_overhead_bytes(max(stored))
+        return self.decode() + sum(working.values()) + sum(stored) + write_overhead_bytes(max(stored))
 
     def choose_pieces(
         self, maps: tuple[MapPlan, ...], *, large: bool
@@ -141,6 +145,10 @@ class Budget:
         shapes = node_shapes(self.program, image)
         return sum(node_flops(self.program, i, shapes[i][0] * shapes[i][1]) for i in range(len(self.program.nodes)))
 
+    def _decode_part(self, parts: Parts) -> int:
+        """Return the bytes that reading a block of ``parts["input"]`` bytes takes."""
+        return self.decode(parts["input"] // (self.program.channels * FLOAT))
+
     def _seconds(self, pixels: int, fraction: float = 1.0) -> float:
         height, width = self.collection.shape
         share = fraction * pixels / (height * width)
@@ -179,7 +187,7 @@ class Budget:
         group = min(group, batch)
         parts = self._stream_parts(nodes, stream) if stream[0] else peak_bytes(self.program, self._whole(nodes), group)
         shards = [(batch if m.stacked else 1) * self._stored(m.node, whole(self.shapes[m.node])) for m in batched]
-        parts = {"decode": self.decode, **parts}
+        parts = {"decode": self._decode_part(parts) if stream[0] else self.decode(), **parts}
         parts["shards"] = sum(shards)
         parts["writing"] = write_overhead_bytes(max(shards))
         return parts
@@ -191,8 +199,11 @@ class Budget:
         nodes = {m.node for m in batched}
         widest = max(self.shapes[self.program.nodes[grid].parent][1] for grid in first_grids(self.program, nodes))
         tiles = max(1, ceil_div(widest, TILE))
-        room = max(1, self.resources.task_bytes - self.decode)
-        while tiles > 1 and sum(self._stream_parts(nodes, (TILE, tiles * TILE)).values()) > room // 2:
+        room = max(1, self.resources.task_bytes)
+        while tiles > 1:
+            parts = self._stream_parts(nodes, (TILE, tiles * TILE))
+            if sum(parts.values()) + self._decode_part(parts) <= room // 2:
+                break
             tiles = ceil_div(tiles, 2)
         return TILE, tiles * TILE
 
@@ -262,7 +273,12 @@ class Budget:
                     schedule = make_schedule(self.program, self.collection.shape, wants)
                     worst = max(worst, peak_bytes(self.program, schedule, 1), key=lambda part: sum(part.values()))
         shards = [self._block_bytes(m, block) for m in blocked]
-        return {"decode": self.decode, **worst, "shards": max(shards), "writing": write_overhead_bytes(max(shards))}
+        return {
+            "decode": self._decode_part(worst),
+            **worst,
+            "shards": max(shards),
+            "writing": write_overhead_bytes(max(shards)),
+        }
 
 
 def _middle(length: int, size: int) -> Span:

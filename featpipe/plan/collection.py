@@ -36,11 +36,13 @@ class Collection:
     decoded_bytes: npt.NDArray[np.int64]
     """(n,) most memory that decoding one whole image takes beside its float32 result, in bytes."""
     regions: bool
-    """Whether a block can be read without reading the whole image."""
+    """Whether a block can be read without reading the whole image; it then takes its share of ``decoded_bytes``."""
     digest: str
     """SHA-256 over what identifies the input: paths, sizes and times of the files, or the array's."""
     axes: str = ""
     """What the axes of an array mean ("nyxc", ...); empty for files."""
+    region_bytes: int = 0
+    """Most memory that reading any part takes besides, in bytes: the chunks that hold it."""
     dtype: str = "uint8"
     """Of an array's samples, or the commonest of files."""
     unreadable: dict[int, str] = field(default_factory=dict)

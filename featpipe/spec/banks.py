@@ -133,6 +133,7 @@ class InlineBank(Spec):
 
     name: Literal["inline"]
     values: Annotated[Kernels, PlainValidator(read_kernels, json_schema_input_type=Kernels)]
+    """Kernels, their rows, and in each row numbers or, where a kernel spans the channels, lists of c numbers."""
 
 
 class RandomBank(Spec):

@@ -17,6 +17,7 @@ from featpipe.errors import FeatpipeError
 from featpipe.graph import make_graph, run_threads
 from featpipe.images.reader import open_reader
 from featpipe.plan.budget import Resources
+from featpipe.plan.check import shape_problems
 from featpipe.plan.layout import array_plans
 from featpipe.plan.model import Plan
 from featpipe.plan.resolve import make_program
@@ -219,11 +220,12 @@ def test_there_are_as_many_tasks_as_shards(tmp_path: Path, store: dict[str, Any]
 def test_kernels_never_change_their_input(features: Any, shape: tuple[int, int]) -> None:
     try:
         program = make_program(parse_pipeline({"features": features}).features, ("red", "green", "blue"))
-        image = np.random.default_rng(0).random((1, *shape, 3), np.float32)
-        before = image.copy()
-        run_whole(program, image)
-    except (FeatpipeError, ValueError):
+    except FeatpipeError:
         assume(False)
+    assume(not shape_problems(program, shape))
+    image = np.random.default_rng(0).random((1, *shape, 3), np.float32)
+    before = image.copy()
+    run_whole(program, image)
     np.testing.assert_array_equal(image, before)
     image.flags.writeable = False
     run_whole(program, image)

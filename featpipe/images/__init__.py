@@ -1,0 +1,1 @@
+"""Images in: listing a collection, decoding its files, reading blocks of it."""

@@ -1,0 +1,231 @@
+"""Stacks of images in one array: ``.npy``, ``.zarr``, or in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from featpipe.images.labels import label
+from featpipe.images.refusal import Refused, check_readable, source_error
+from featpipe.images.values import channel_names, preparing_bytes, recoloured
+from featpipe.plan.collection import Collection
+from featpipe.spec.pipeline import Images
+
+INGESTED = "images"
+"""Kind of store, in its attribute ``featpipe.kind``, and name of the array, that ``featpipe ingest`` makes."""
+_SLAB_BYTES = 64 * 2**20
+_ORDERS = ("yx", "yxc", "nyx", "nyxc")
+_AXIS_NAMES = {
+    "y": "y", "height": "y", "row": "y", "rows": "y",
+    "x": "x", "width": "x", "col": "x", "column": "x", "columns": "x",
+    "c": "c", "channel": "c", "channels": "c", "band": "c", "bands": "c", "rgb": "c",
+    "n": "n", "image": "n", "images": "n", "sample": "n", "samples": "n", "batch": "n", "index": "n",
+    "t": "n", "time": "n", "z": "n",
+}  # fmt: skip
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a directory is a zarr array or group."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+
+
+def open_npy(path: Path) -> Any:
+    """Map a ``.npy`` file into memory, read-only; pickled objects are refused."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise source_error("path", f"{path} cannot be read ({error.strerror or error}).") from error
+    except ValueError as error:
+        raise source_error("path", f"{path.name} is not a .npy array of numbers ({error}).") from error
+
+
+def open_zarr(path: Path) -> Any:
+    """Open a zarr array or group, v2 or v3, read-only."""
+    import zarr
+
+    try:
+        return zarr.open(str(path), mode="r")
+    except Exception as error:  # codecs and metadata fail in many ways
+        raise source_error("path", f"{path} is not a readable zarr array ({error}).") from error
+
+
+def scan_npy(images: Images) -> Collection:
+    """Scan a ``.npy`` stack."""
+    path = Path(images.path)
+    array = open_npy(path)
+    found = path.stat()
+    return scan_array(array, images, kind="npy", root=str(path), digest=f"{found.st_size} {found.st_mtime_ns}")
+
+
+def scan_zarr(images: Images) -> Collection:
+    """Scan a zarr array, or a group that ``featpipe ingest`` made."""
+    path = Path(images.path)
+    found = open_zarr(path)
+    if hasattr(found, "dtype"):
+        return scan_array(found, images, kind="zarr", root=str(path), digest=_tree_digest(path), names=_names(found))
+    about = found.attrs.get("featpipe", {})
+    if isinstance(about, Mapping) and about.get("kind") == INGESTED:
+        return _scan_ingested(found, about, images, path)
+    arrays = sorted(name for name, _ in found.arrays())
+    hint = f"Give one array: {path / arrays[0]}." if arrays else ""
+    raise source_error("path", f"{path} is a zarr group of {', '.join(arrays) or 'no arrays'}, not one array.", hint)
+
+
+def _scan_ingested(group: Any, about: Mapping[str, Any], images: Images, path: Path) -> Collection:
+    array = group[INGESTED]
+    if array.dtype.kind == "f" and about["values"] != images.values:
+        raise source_error(
+            "values", f"{path.name} was ingested with values: {about['values']}.", f"Use values: {about['values']}."
+        )
+    classes, splits = [*group["label"].attrs["classes"], ""], [*group["split"].attrs["splits"], ""]
+    columns = {
+        "label": [classes[code] for code in group["label"][:].tolist()],
+        "split": [splits[code] for code in group["split"][:].tolist()],
+    }
+    columns |= {new: columns[old] for old, new in about["columns"].items()}
+    paths = [str(name) for name in group["path"][:]]
+    unreadable = {int(index): str(reason) for index, reason in about["unreadable"].items()}
+    check_readable(images, paths, unreadable)
+    return scan_array(
+        array, images, kind="zarr", root=str(path / INGESTED), digest=_tree_digest(path),
+        names="nyxc", paths=paths, columns=columns, unreadable=unreadable,
+    )  # fmt: skip
+
+
+def scan_array(
+    array: Any,
+    images: Images,
+    *,
+    kind: Literal["npy", "zarr", "array"] = "array",
+    root: str = "",
+    digest: str = "",
+    names: str = "",
+    paths: Sequence[str] | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+    unreadable: dict[int, str] | None = None,
+) -> Collection:
+    """Return the collection that an array holds, without reading its values.
+
+    Parameters
+    ----------
+    array : array
+        Anything with ``shape`` and ``dtype``.
+    images : Images
+    kind, root, digest
+        Of the collection; ``digest`` is whatever tells this array's content from another's.
+    names : str
+        What the array itself calls its axes, one letter each.
+    paths, columns, unreadable
+        What is known of each image beside its pixels.
+    """
+    shape = tuple(int(n) for n in array.shape)
+    dtype = np.dtype(array.dtype)
+    if dtype.kind not in "buif" or dtype.itemsize > 8:
+        raise source_error("path", f"the array is of {dtype}; bool, integers and floats up to 64 bits are read.")
+    if 0 in shape:
+        raise source_error("path", f"the array of shape {_times(shape)} is empty.")
+    axes = resolve_axes(shape, images.axes, names)
+    n = shape[0] if axes[0] == "n" else 1
+    height, width = shape[axes.index("y")], shape[axes.index("x")]
+    channels = shape[-1] if axes[-1] == "c" else 1
+    seen = _seen(images, height, width, channels)
+    size = (height, width) if images.size is None else (images.size[0], images.size[1])
+    paths = [str(i) for i in range(n)] if paths is None else paths
+    labelling = label(images, paths, {} if columns is None else columns)
+    bad = unreadable or {}
+    there = np.array([i not in bad for i in range(n)], np.int64)
+    pixels = int(height * width * channels) * dtype.itemsize + preparing_bytes((height, width, channels), images)
+    text = repr((digest, shape, str(dtype), axes, list(paths), labelling.labels.tolist(), labelling.splits.tolist()))
+    return Collection(
+        kind=kind, root=root, paths=tuple(paths),
+        labels=labelling.labels, classes=labelling.classes,
+        splits=labelling.splits, split_names=labelling.split_names,
+        heights=size[0] * there, widths=size[1] * there, channels=channel_names(seen),
+        decoded_bytes=pixels * there, regions=size == (height, width), region_bytes=_chunk_bytes(array, axes),
+        digest=hashlib.sha256(text.encode()).hexdigest(), axes=axes, dtype=str(dtype), unreadable=bad,
+    )  # fmt: skip
+
+
+def _seen(images: Images, height: int, width: int, channels: int) -> int:
+    """Return how many channels the chain will see; complain of what no image of the array can satisfy."""
+    size = images.size
+    if images.fit == "error" and size is not None and (height, width) != (size[0], size[1]):
+        what = f"the images are {height}×{width} pixels, not {size[0]}×{size[1]}."
+        raise source_error("size", what, "Use fit: crop, pad or stretch.")
+    try:
+        return recoloured(channels, images.color)
+    except Refused as refused:
+        raise source_error("color", f"the array {refused}.", "Use color: keep.") from refused
+
+
+def _chunk_bytes(array: Any, axes: str) -> int:
+    """Bound what the chunks that hold a region take while they are decoded, in bytes."""
+    chunks = getattr(array, "chunks", None)
+    if not chunks:
+        return 0
+    itemsize = np.dtype(array.dtype).itemsize
+    chunk = int(np.prod(chunks)) * itemsize
+    # zarr decodes up to 10 chunks at once, each from its compressed bytes
+    reading = 2 * min(10 * chunk, max(int(np.prod(array.shape)) * itemsize, chunk))
+    several = slab_images(array, axes)
+    return reading + (several * int(np.prod(array.shape[1:])) * itemsize if several > 1 else 0)
+
+
+def slab_images(array: Any, axes: str) -> int:
+    """Return how many images to read at once where zarr chunks hold several; 1 where that does not pay."""
+    chunks = getattr(array, "chunks", None)
+    if not chunks or chunks[0] == 1 or not axes.startswith("n"):
+        return 1
+    slab = int(chunks[0] * np.prod(array.shape[1:])) * array.dtype.itemsize
+    return int(chunks[0]) if slab <= _SLAB_BYTES else 1
+
+
+def resolve_axes(shape: Sequence[int], given: str | None, names: str = "") -> str:
+    """Return what an array's axes mean: ``yx``, ``yxc``, ``nyx`` or ``nyxc``.
+
+    Examples
+    --------
+    >>> resolve_axes((100, 32, 32, 3), None)
+    'nyxc'
+    """
+    if given is not None:
+        if len(given) != len(shape):
+            raise source_error("axes", f"{given} names {len(given)} axes, the array {_times(shape)} has {len(shape)}.")
+        return given
+    if len(names) == len(shape):
+        if names not in _ORDERS:
+            raise source_error("axes", f"the array's axes are {names}; {', '.join(_ORDERS)} are read.", "Transpose it.")
+        return names
+    if len(shape) == 3 and shape[2] in {3, 4} and shape[0] not in {3, 4}:
+        what = f"an array of {_times(shape)} can be one colour image or {shape[0]} gray ones."
+        raise source_error("axes", what, "Set images.axes: yxc or images.axes: nyx.")
+    orders = {2: "yx", 3: "nyx", 4: "nyxc"}
+    if len(shape) not in orders:
+        raise source_error("axes", f"the array has {len(shape)} axes ({_times(shape)}); 2, 3 or 4 are read.")
+    return orders[len(shape)]
+
+
+def _names(array: Any) -> str:
+    """Return one letter per axis when the array's own dimension names are ones we know, else nothing."""
+    named = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    letters = [_AXIS_NAMES.get(str(name).lower(), "") for name in named]
+    return "".join(letters) if all(letters) and len(set(letters)) == len(letters) else ""
+
+
+def _tree_digest(path: Path) -> str:
+    """Return names, sizes and times of all files of a zarr, hashed."""
+    lines = []
+    for folder, _, files in os.walk(path):
+        for file in files:
+            found = os.stat(os.path.join(folder, file))  # noqa: PTH116, PTH118 - there may be a million
+            lines.append(f"{os.path.relpath(folder, path)}/{file} {found.st_size} {found.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

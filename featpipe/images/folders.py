@@ -1,0 +1,106 @@
+"""Listing the image files of a directory tree or of a glob."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+
+from featpipe.errors import SourceError
+from featpipe.images.header import EXTENSIONS
+from featpipe.images.refusal import nearest, source_error
+
+_MAGIC = frozenset("*?[")
+
+
+def is_glob(path: Path) -> bool:
+    """Tell whether a path has wildcards and is no file or directory that happens to be called so."""
+    return not _MAGIC.isdisjoint(str(path)) and not path.exists()
+
+
+def list_directory(root: Path) -> list[str]:
+    """Return the image files below ``root``, relative and sorted; hidden ones are left out."""
+    files = list(_walk(root))
+    found = sorted(name for name in files if is_image_name(name))
+    if not found:
+        raise source_error("path", f"no images in {root}: {_instead(files)}.", _LOOKED_FOR)
+    return found
+
+
+def list_glob(pattern: Path) -> tuple[Path, list[str]]:
+    """Return the directory above a glob's first wildcard, and the image files that match, relative to it, sorted.
+
+    ``*``, ``?`` and ``[...]`` stay within a name and skip hidden files; ``**`` spans any number of folders.
+    """
+    parts = pattern.parts
+    fixed = next(i for i, part in enumerate(parts) if not _MAGIC.isdisjoint(part))
+    root, wanted = Path(*parts[:fixed]), parts[fixed:]
+    if not root.is_dir():
+        raise missing(root)
+    depth = None if "**" in wanted else len(wanted)
+    files = [name for name in _walk(root, depth) if _matches(PurePath(name).parts, wanted)]
+    found = sorted(name for name in files if is_image_name(name))
+    if not found:
+        what = _instead(files) if files else "no file matches"
+        raise source_error("path", f"no images match {pattern}: {what}.", _LOOKED_FOR)
+    return root, found
+
+
+def missing(path: Path) -> SourceError:
+    """Return the error for a path that does not exist, with the nearest name that does."""
+    parent = path
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    lost = path.relative_to(parent).parts[0] if path != parent else path.name
+    try:
+        hint = nearest(lost, (entry.name for entry in parent.iterdir())) if parent.is_dir() else f"{parent} is a file."
+    except OSError:
+        hint = ""
+    return source_error("path", f"no such file or directory: {path}.", hint)
+
+
+def is_image_name(name: str) -> bool:
+    """Tell by the extension, in either case, whether a file counts as an image."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - a tenth of pathlib's time
+
+
+_LOOKED_FOR = f"Files with these extensions are images: {' '.join(sorted(EXTENSIONS))}."
+
+
+def _instead(files: list[str]) -> str:
+    if not files:
+        return "it holds no files"
+    kinds = Counter(PurePath(name).suffix.lower() or "no extension" for name in files).most_common(5)
+    return f"it holds {len(files):,} other files (" + ", ".join(f"{n:,} {kind}" for kind, n in kinds) + ")"
+
+
+def _walk(root: Path, depth: int | None = None) -> Iterator[str]:
+    """Yield the files below ``root``, POSIX-style; links to folders are followed unless they lead back up."""
+    yield from _walk_folder(str(root), "", depth, (os.path.realpath(root),))
+
+
+def _walk_folder(folder: str, prefix: str, depth: int | None, above: tuple[str, ...]) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as listing:
+            entries = [entry for entry in listing if not entry.name.startswith(".")]
+    except OSError as error:
+        raise source_error("path", f"{folder} cannot be listed ({error.strerror}).") from error
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.is_dir():
+            real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}{os.sep}{entry.name}"
+            circle = entry.is_symlink() and any(f"{folder}{os.sep}".startswith(f"{real}{os.sep}") for folder in above)
+            if not circle and (depth is None or depth > 1):
+                yield from _walk_folder(entry.path, f"{name}/", depth and depth - 1, (*above, real))
+        elif entry.is_file() or entry.is_symlink():  # a link to nothing is a missing image, and reported as such
+            yield name
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or (bool(parts) and _matches(parts[1:], pattern))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])

@@ -1,0 +1,168 @@
+"""Reading images of a scanned collection, whole or in part, as the float32 that the chain sees."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featpipe.geometry.axis import Span
+from featpipe.images import arrays
+from featpipe.images.decode import decode
+from featpipe.images.header import Decoded, white
+from featpipe.images.refusal import Refused, explain, image_error
+from featpipe.images.values import prepare
+from featpipe.plan.collection import Collection
+from featpipe.spec.pipeline import Images
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Reader:
+    """Reads the images of a collection; for many threads at once, and pickled without its open files.
+
+    A thread keeps the image it read a part of last, so that the blocks of a large file decode it once.
+    """
+
+    def __init__(self, images: Images, collection: Collection, array: Any = None) -> None:
+        self.images = images
+        self.collection = collection
+        self._given = array
+        self._opened: Any = None
+        self._opening = threading.Lock()
+        self._last = threading.local()
+
+    def __reduce__(self) -> tuple[type[Reader], tuple[Images, Collection, Any]]:
+        return Reader, (self.images, self.collection, self._given)
+
+    def read(self, index: int, y: Span, x: Span) -> Float32:
+        """Read rows ``y`` and columns ``x`` of one image.
+
+        Parameters
+        ----------
+        index : int
+        y, x : Span
+            Within the image, in pixels as the chain sees it.
+
+        Returns
+        -------
+        (y, x, c) float32, C-contiguous, the caller's own
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read as asked, whatever the reason.
+        """
+        height, width = self._check(index)
+        if not (0 <= y.start < y.stop <= height and 0 <= x.start < x.stop <= width):
+            raise ValueError(f"rows {y} and columns {x} are not within the {height}×{width} pixels of image {index}")
+        if (y.length, x.length) == (height, width):
+            return self.read_image(index)
+        if self.collection.regions:
+            return self._prepare(index, (y, x))
+        kept = getattr(self._last, "image", None)
+        if kept is None or kept[0] != index:
+            self._last.image = None  # lets the old image go before the new one comes
+            kept = self._last.image = (index, self._prepare(index, None))
+        return np.array(kept[1][y.start : y.stop, x.start : x.stop], order="C")
+
+    def read_image(self, index: int) -> Float32:
+        """Read one image whole, (y, x, c) float32, as ``read`` does."""
+        self._check(index)
+        self._last.image = None
+        return self._prepare(index, None)
+
+    def read_raw(self, index: int) -> Decoded:
+        """Read one image whole, upright, but in its own numbers."""
+        self._check(index)
+        try:
+            return self._load(index, None)
+        except Refused as refused:
+            raise image_error(self.collection.paths[index], str(refused)) from refused
+
+    def _check(self, index: int) -> tuple[int, int]:
+        """Return the planned height and width of an image, in pixels; raise if it was unreadable from the first."""
+        collection = self.collection
+        if index in collection.unreadable:
+            raise image_error(collection.paths[index], collection.unreadable[index])
+        return int(collection.heights[index]), int(collection.widths[index])
+
+    def _prepare(self, index: int, region: tuple[Span, Span] | None) -> Float32:
+        try:
+            image = prepare(self._load(index, region), self.images if region is None else self._unsized)
+            self._compare(index, image, region)
+        except Refused as refused:
+            raise image_error(self.collection.paths[index], str(refused)) from refused
+        return image
+
+    @property
+    def _unsized(self) -> Images:
+        """The options for a region, which is only read where the image has its size already."""
+        return self.images.model_copy(update={"size": None})
+
+    def _compare(self, index: int, image: Float32, region: tuple[Span, Span] | None) -> None:
+        """Refuse an image that is not what the plan was made for: the file may have changed, or its header lied."""
+        collection = self.collection
+        planned = (int(collection.heights[index]), int(collection.widths[index]), len(collection.channels))
+        if region is not None:
+            planned = (region[0].length, region[1].length, planned[2])
+        if image.shape != planned:
+            (height, width, channels), (tall, wide, many) = image.shape, planned
+            was = f"not {tall}×{wide} of {many} as when it was scanned"
+            raise Refused(f"is {height}×{width} pixels of {channels} channels now, {was}")
+
+    def _load(self, index: int, region: tuple[Span, Span] | None) -> Decoded:
+        collection = self.collection
+        if collection.kind == "files":
+            return decode(f"{collection.root}/{collection.paths[index]}", self.images)
+        array = self._array()
+        rows, columns = (slice(span.start, span.stop) for span in region) if region else (slice(None), slice(None))
+        try:
+            if not collection.axes.startswith("n"):
+                samples = np.asarray(array[rows, columns])
+            elif (several := arrays.slab_images(array, collection.axes)) > 1:
+                samples = self._slab(array, index, several)[index % several, rows, columns]
+            else:
+                samples = np.asarray(array[index, rows, columns])
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged chunks fail in many ways
+            raise explain(error, "part of the array") from error
+        if not collection.axes.endswith("c"):
+            samples = samples[..., None]
+        return Decoded(samples, white(samples.dtype))
+
+    def _slab(self, array: Any, index: int, several: int) -> Any:
+        """Return the images that share zarr chunks with one; a thread keeps them, as their chunks decode only whole."""
+        start = index - index % several
+        kept = getattr(self._last, "slab", None)
+        if kept is None or kept[0] != start:
+            self._last.slab = None
+            kept = self._last.slab = (start, np.asarray(array[start : start + several]))
+        return kept[1]
+
+    def _array(self) -> Any:
+        """Return the array, opened on first use."""
+        if self._given is not None:
+            return self._given
+        with self._opening:
+            if self._opened is None:
+                path = Path(self.collection.root)
+                self._opened = (arrays.open_npy if self.collection.kind == "npy" else arrays.open_zarr)(path)
+            return self._opened
+
+
+def open_reader(images: Images, collection: Collection, array: Any = None) -> Reader:
+    """Return a reader of what ``scan(images)`` found.
+
+    Parameters
+    ----------
+    images : Images
+    collection : Collection
+    array : array, optional
+        The pixels of a collection of kind ``array``, which ``scan_array`` made.
+    """
+    return Reader(images, collection, array)
