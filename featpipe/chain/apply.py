@@ -7,7 +7,7 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.kernels.convolve import correlate
+from featpipe.kernels.convolve import correlate, shift_and_scale
 from featpipe.kernels.pad import cut_block
 from featpipe.kernels.pointwise import activate, standardise
 from featpipe.kernels.pool import fold_features, padding_fill, pool_windows, window_moments
@@ -111,8 +111,7 @@ def _normalise_contrast(node: Node, op: ConvolveOp, epsilon: float, cut: Float32
         total = group.weights.sum(axis=(1, 2, 3), dtype=np.float64)
         for channel in range(channels if op.each else 1):
             columns = group.columns + channel * count
-            m, s = mean[..., channel, None], scale[..., channel, None]
-            result[..., columns] = (result[..., columns] - m * total) * s + op.bias[group.columns]
+            shift_and_scale(result, columns, mean[..., channel], scale[..., channel], total, op.bias[group.columns])
 
 
 def _normalise_locally(node: Node, epsilon: float, cut: Float32, out: Spans) -> Float32:

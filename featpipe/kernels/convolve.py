@@ -29,6 +29,7 @@ from featpipe.kernels.tiles import (
 )
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 
@@ -79,6 +80,38 @@ def correlate(
             _correlate_by_kernel(layout.flat, base, layout.steps, offsets, padded, bias[columns], into, out)
         else:
             _correlate_by_row(layout.flat, base, layout.steps, offsets, taps, bias[columns], into, out)
+
+
+def shift_and_scale(out: Float32, columns: Int64, mean: Float64, scale: Float64, total: Float64, bias: Float32) -> None:
+    """Make responses to patches x those to (x - mean) · scale, in place: a response is linear in its patch.
+
+    Parameters
+    ----------
+    out : (n, y, x, features) float32
+        C-contiguous.
+    columns : (k,) int64
+        The features to change.
+    mean, scale : (n, y, x) float64
+        Of each position's patch.
+    total : (k,) float64
+        Sum of each kernel's weights.
+    bias : (k,) float32
+        Added at the end.
+    """
+    _shift_and_scale(out, columns, np.ascontiguousarray(mean), np.ascontiguousarray(scale), total, bias)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _shift_and_scale(
+    out: Float32, columns: Int64, mean: Float64, scale: Float64, total: Float64, bias: Float32
+) -> None:
+    images, height, width, _ = out.shape
+    for n in range(images):
+        for i in range(height):
+            for j in range(width):
+                row, m, s = out[n, i, j], mean[n, i, j], scale[n, i, j]
+                for k in range(columns.size):
+                    row[columns[k]] = (row[columns[k]] - m * total[k]) * s + bias[k]
 
 
 @dataclass(frozen=True, eq=False)

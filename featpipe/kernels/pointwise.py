@@ -46,7 +46,8 @@ def activate(block: Float32, name: str, threshold: float = 0.0) -> Float32:
             return np.divide(np.where(block >= 0, np.float32(1), e), np.float32(1) + e, dtype=np.float32)
         case "soft-threshold":
             shrunk: Float32 = np.maximum(np.abs(block) - t, zero)
-            return np.copysign(shrunk, block, out=shrunk)
+            np.copysign(shrunk, block, out=shrunk)
+            return shrunk
         case "split":
             return np.concatenate([np.maximum(block - t, zero), np.maximum(-block - t, zero)], axis=3)
         case "triangle":

@@ -36,6 +36,9 @@ SHARD_BYTES = 64 << 20
 GROUP_BYTES = 16 << 20
 """Working memory that the images of a batch that are in work at once may take."""
 TASK_SECONDS = 1.0
+SHORT_TASK_SECONDS = 0.05
+FEW_TASKS = 16
+"""A small collection is cut into this many tasks, if they are not too short, so that every core has some."""
 FLOPS_PER_SECOND = 100e9
 PIXELS_PER_SECOND = 20e6
 """Nominal speeds, so that shards depend on the pipeline and not on the machine that planned them."""
@@ -173,7 +176,9 @@ class Budget:
             return min(asked, count)
         height, width = self.collection.shape
         stacked = [self._stored(m.node, whole(self.shapes[m.node])) for m in batched if m.stacked]
-        most = int(TASK_SECONDS / self._seconds(height * width))
+        seconds = self._seconds(height * width)
+        spread = max(ceil_div(count, FEW_TASKS), int(SHORT_TASK_SECONDS / seconds))
+        most = min(int(TASK_SECONDS / seconds), spread)
         if stacked:
             most = min(most, SHARD_BYTES // max(1, *stacked))
         batch = _round_batch(max(1, min(most, count)), count)

@@ -30,7 +30,11 @@ def merge_labels(kernel: Labels, parent: Labels) -> Labels:
 
 def split_labels(features: Sequence[Labels]) -> tuple[Labels, ...]:
     """Return the labels after ``split``: all features with polarity +1, then all with -1."""
-    return tuple(merge_labels({"polarity": polarity}, labels) for polarity in (1, -1) for labels in features)
+    both = [merge_labels({"polarity": polarity}, labels) for polarity in (1, -1) for labels in features]
+    return tuple(
+        {**{name: value for name, value in one.items() if name != "polarity"}, "polarity": one["polarity"]}
+        for one in both
+    )
 
 
 def group_features(features: Sequence[Labels], over: str) -> tuple[tuple[Labels, ...], list[list[int]]]:
