@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from featpipe.kernels.catalog import build_bank
 from numpy.lib.stride_tricks import sliding_window_view
 
+from featpipe.kernels.catalog import build_bank
 from featpipe.spec.layers import (
     ActivateLayer,
     Cells,

@@ -19,7 +19,7 @@ ReadRegion = Callable[[Span, Span], Float32]
 
 
 def stream_image(
-    program: Program, image: Shape, nodes: set[int], pieces: tuple[int, int], read: ReadRegion
+    program: Program, image: Shape, nodes: set[int], pieces: tuple[int, int], read: ReadRegion, read_rows: int = 0
 ) -> Iterator[tuple[int, Float32]]:
     """Compute maps that follow a grid pooling, reading the image piece by piece.
 
@@ -34,13 +34,19 @@ def stream_image(
         Samples (y, x) of a grid pooling's input computed at once: one row of tiles, and a multiple of tiles.
     read : callable
         ``read(y, x)`` returns the pixels of a region, (y, x, c) float32.
+    read_rows : int
+        Rows of the image to read at once, for sources whose chunks hold more rows than a piece needs; 0 reads what
+        each piece needs.
 
     Yields
     ------
     node : int
     values : (1, y, x, k) float32
     """
-    given = {grid: _pool_grid(program, image, grid, pieces, read) for grid in first_grids(program, nodes)}
+    given = {}
+    for grid in first_grids(program, nodes):
+        ahead = _ReadAhead(read, image, read_rows)
+        given[grid] = _pool_grid(program, image, grid, pieces, ahead.read if read_rows else read)
     shapes = node_shapes(program, image)
     wants = {node: whole(shapes[node]) for node in nodes}
     schedule = make_schedule(program, image, wants, given=frozenset(given))
@@ -62,3 +68,21 @@ def _pool_grid(program: Program, image: Shape, grid: int, pieces: tuple[int, int
             for _, block in run_schedule(program, schedule, {ROOT: read(*need)[None]}):
                 pool.add(block, y, x)
     return pool.result()
+
+
+class _ReadAhead:
+    """Reads whole rows of the image in advance and serves regions, asked for from top to bottom, from memory."""
+
+    def __init__(self, read: ReadRegion, image: Shape, rows: int) -> None:
+        self.source = read
+        self.image = image
+        self.rows = rows
+        self.held = Span(0, 0)
+        self.pixels: Float32 | None = None
+
+    def read(self, y: Span, x: Span) -> Float32:
+        if self.pixels is None or y.start < self.held.start or y.stop > self.held.stop:
+            self.pixels = None  # lets the old rows go before the new ones come
+            self.held = Span(y.start, min(max(y.stop, y.start + self.rows), self.image[0]))
+            self.pixels = self.source(self.held, Span(0, self.image[1]))
+        return np.ascontiguousarray(self.pixels[y.within(self.held), x.start : x.stop])

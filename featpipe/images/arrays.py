@@ -171,9 +171,10 @@ def _chunk_bytes(array: Any, axes: str) -> int:
     itemsize = np.dtype(array.dtype).itemsize
     chunk = int(np.prod(chunks)) * itemsize
     # zarr decodes up to 10 chunks at once, each from its compressed bytes
-    reading = 2 * min(10 * chunk, max(int(np.prod(array.shape)) * itemsize, chunk))
+    reading: int = 2 * min(10 * chunk, max(int(np.prod(array.shape)) * itemsize, chunk))
     several = slab_images(array, axes)
-    return reading + (several * int(np.prod(array.shape[1:])) * itemsize if several > 1 else 0)
+    slab: int = several * int(np.prod(array.shape[1:])) * itemsize if several > 1 else 0
+    return reading + slab
 
 
 def slab_images(array: Any, axes: str) -> int:

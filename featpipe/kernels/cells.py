@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE, cells
+from featpipe.kernels.compiled import F32, F64, I64, given, kernel, part, result
 from featpipe.kernels.pool import CODES, L2, MAX, MIN, STD, Statistic
 
 Float32 = npt.NDArray[np.float32]
@@ -81,38 +81,7 @@ def _edges(n: int, parts: int) -> Int64:
     return np.array([0, *(cell.stop for cell in cells(n, parts))], np.int64)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _add(
-    block: Float32,
-    y0: int,
-    x0: int,
-    rows: Int64,
-    cols: Int64,
-    by: int,
-    first: Float64,
-    second: Float64,
-    count: Float64,
-) -> None:
-    images, height, width, features = block.shape
-    part, square = np.empty(features), np.empty(features)
-    for n in range(images):
-        for top in range(0, height, TILE):
-            for left in range(0, width, TILE):
-                for r in range(rows.size - 1):
-                    a, b = max(top, rows[r] - y0), min(top + TILE, height, rows[r + 1] - y0)
-                    if a >= b:
-                        continue
-                    for c in range(cols.size - 1):
-                        d, e = max(left, cols[c] - x0), min(left + TILE, width, cols[c + 1] - x0)
-                        if d >= e:
-                            continue
-                        _summarise(block[n, a:b, d:e], by, part, square)
-                        new = float((b - a) * (e - d))
-                        _merge(first[n, r, c], second, (n, r, c), count[n, r, c], part, square, new, by)
-                        count[n, r, c] += new
-
-
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@part
 def _summarise(region: Float32, by: int, part: Float64, square: Float64) -> None:
     """Sum (or max, min, mean and squared deviations of) a region, (y, x, k), in raster order."""
     height, width, features = region.shape
@@ -143,7 +112,7 @@ def _summarise(region: Float32, by: int, part: Float64, square: Float64) -> None
                     square[k] += d * d
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@part
 def _merge(
     first: Float64,
     second: Float64,
@@ -167,3 +136,34 @@ def _merge(
             second[cell[0], cell[1], cell[2], k] += square[k] + d * d * old * new / total
         else:
             first[k] += part[k]
+
+
+@kernel(given(F32, 4), I64, I64, given(I64, 1), given(I64, 1), I64, result(F64, 4), result(F64, 4), result(F64, 3))
+def _add(
+    block: Float32,
+    y0: int,
+    x0: int,
+    rows: Int64,
+    cols: Int64,
+    by: int,
+    first: Float64,
+    second: Float64,
+    count: Float64,
+) -> None:
+    images, height, width, features = block.shape
+    part, square = np.empty(features), np.empty(features)
+    for n in range(images):
+        for top in range(0, height, TILE):
+            for left in range(0, width, TILE):
+                for r in range(rows.size - 1):
+                    a, b = max(top, rows[r] - y0), min(top + TILE, height, rows[r + 1] - y0)
+                    if a >= b:
+                        continue
+                    for c in range(cols.size - 1):
+                        d, e = max(left, cols[c] - x0), min(left + TILE, width, cols[c + 1] - x0)
+                        if d >= e:
+                            continue
+                        _summarise(block[n, a:b, d:e], by, part, square)
+                        new = float((b - a) * (e - d))
+                        _merge(first[n, r, c], second, (n, r, c), count[n, r, c], part, square, new, by)
+                        count[n, r, c] += new

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from featpipe.kernels.compiled import F32, F64, I64, TRIPLE, given, kernel, result
 from featpipe.kernels.tiles import (
     LANES,
     PIXELS,
@@ -101,7 +101,7 @@ def shift_and_scale(out: Float32, columns: Int64, mean: Float64, scale: Float64,
     _shift_and_scale(out, columns, np.ascontiguousarray(mean), np.ascontiguousarray(scale), total, bias)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel(result(F32, 4), given(I64, 1), given(F64, 3), given(F64, 3), given(F64, 1), given(F32, 1))
 def _shift_and_scale(
     out: Float32, columns: Int64, mean: Float64, scale: Float64, total: Float64, bias: Float32
 ) -> None:
@@ -161,7 +161,7 @@ def _planar(block: Float32, stride: tuple[int, int]) -> _Layout:
     return _Layout(flat, steps, line, phases, plane, 1, phases * plane)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel(given(F32, 1), I64, TRIPLE, given(I64, 1), given(F32, 2), given(F32, 1), given(I64, 1), result(F32, 4))
 def _correlate_by_kernel(
     x: Float32,
     base: int,
@@ -206,7 +206,7 @@ def _correlate_by_kernel(
                 first += lanes
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel(given(F32, 1), I64, TRIPLE, given(I64, 1), given(F32, 2), given(F32, 1), given(I64, 1), result(F32, 4))
 def _correlate_by_row(
     x: Float32,
     base: int,

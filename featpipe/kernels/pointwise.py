@@ -51,7 +51,8 @@ def activate(block: Float32, name: str, threshold: float = 0.0) -> Float32:
         case "split":
             return np.concatenate([np.maximum(block - t, zero), np.maximum(-block - t, zero)], axis=3)
         case "triangle":
-            return np.maximum(_feature_mean(block) - block, zero)
+            below: Float32 = _feature_mean(block) - block
+            return np.maximum(below, zero)
     raise ValueError(f"no activation is called {name!r}")
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from featpipe.kernels.compiled import F32, I64, PAIR, given, kernel, result
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -47,7 +48,7 @@ def pool_windows(block: Float32, by: Statistic, size: tuple[int, int], stride: t
     return out
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel(given(F32, 4), I64, PAIR, PAIR, result(F32, 4))
 def _pool(block: Float32, by: int, size: tuple[int, int], stride: tuple[int, int], out: Float32) -> None:
     images, height, width, features = out.shape
     count = np.float32(size[0] * size[1])
@@ -158,7 +159,7 @@ def fold_features(block: Float32, by: Statistic, starts: Int64, members: Int64) 
     return out
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel(given(F32, 2), I64, given(I64, 1), given(I64, 1), result(F32, 2))
 def _fold(block: Float32, by: int, starts: Int64, members: Int64, out: Float32) -> None:
     for p in range(block.shape[0]):
         row = block[p]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import lcm
 
@@ -12,7 +12,7 @@ from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE, ceil_div
 from featpipe.plan.collection import Collection
 from featpipe.plan.layout import block_spans, owned_blocks
-from featpipe.plan.model import MapPlan, Memory
+from featpipe.plan.model import MapPlan, Memory, Pieces
 from featpipe.plan.program import ROOT, Program
 from featpipe.plan.schedule import (
     FLOAT,
@@ -35,6 +35,8 @@ SHARD_BYTES = 64 << 20
 """Most bytes of one shard before compression."""
 GROUP_BYTES = 16 << 20
 """Working memory that the images of a batch that are in work at once may take."""
+READ_AHEAD_BYTES = 64 << 20
+"""Most pixels, as float32, that the streaming of a large image reads at once."""
 TASK_SECONDS = 1.0
 SHORT_TASK_SECONDS = 0.05
 FEW_TASKS = 16
@@ -92,34 +94,29 @@ class Budget:
         working = peak_bytes(self.program, self._whole(outputs), 1)
         return self.decode() + sum(working.values()) + sum(stored) + write_overhead_bytes(max(stored))
 
-    def choose_pieces(
-        self, maps: tuple[MapPlan, ...], *, large: bool
-    ) -> tuple[tuple[int, int] | None, tuple[int, int], int, int]:
-        """Return block (or None), stream, group and batch; see `Plan`."""
+    def choose_pieces(self, maps: tuple[MapPlan, ...], *, large: bool) -> Pieces:
+        """Return what to read, compute and write at once; ``large``: images are too large to be computed whole."""
         batched = [m for m in maps if m.batched]
         blocked = [m for m in maps if not m.batched]
         block = self._choose_block(blocked) if blocked else None
-        stream = self._choose_stream(batched) if large and batched else (0, 0)
-        group = 1 if large or not batched else self._choose_group(batched)
-        batch = self._choose_batch(batched, group, stream) if batched else 1
-        return block, stream, min(group, batch), batch
+        pieces = Pieces(1, block, 1, (0, 0), 0)
+        if batched and large:
+            pieces = self._choose_stream(batched, pieces)
+        elif batched:
+            pieces = replace(pieces, group=self._choose_group(batched))
+        if batched:
+            pieces = self._choose_batch(batched, pieces)
+        return replace(pieces, group=min(pieces.group, pieces.batch))
 
-    def memory(
-        self,
-        maps: tuple[MapPlan, ...],
-        block: tuple[int, int] | None,
-        stream: tuple[int, int],
-        group: int,
-        batch: int,
-    ) -> Memory:
+    def memory(self, maps: tuple[MapPlan, ...], pieces: Pieces) -> Memory:
         """Return the planned memory of a run in these pieces."""
         batched = [m for m in maps if m.batched]
         blocked = [m for m in maps if not m.batched]
         parts: Parts = {}
         if batched:
-            parts = self._batch_parts(batched, batch, group, stream)
-        if blocked and block is not None:
-            parts = max(parts, self._block_parts(blocked, block), key=lambda part: sum(part.values()))
+            parts = self._batch_parts(batched, pieces)
+        if blocked and pieces.block is not None:
+            parts = max(parts, self._block_parts(blocked, pieces.block), key=lambda part: sum(part.values()))
         resources = self.resources
         return Memory(resources.base_bytes, sum(parts.values()), parts, resources.threads, resources.memory_bytes)
 
@@ -148,10 +145,6 @@ class Budget:
         shapes = node_shapes(self.program, image)
         return sum(node_flops(self.program, i, shapes[i][0] * shapes[i][1]) for i in range(len(self.program.nodes)))
 
-    def _decode_part(self, parts: Parts) -> int:
-        """Return the bytes that reading a block of ``parts["input"]`` bytes takes."""
-        return self.decode(parts["input"] // (self.program.channels * FLOAT))
-
     def _seconds(self, pixels: int, fraction: float = 1.0) -> float:
         height, width = self.collection.shape
         share = fraction * pixels / (height * width)
@@ -169,11 +162,11 @@ class Budget:
         working = peak_bytes(self.program, self._whole({m.node for m in batched}), 1)
         return max(1, GROUP_BYTES // max(1, working["input"] + working["maps"]))
 
-    def _choose_batch(self, batched: list[MapPlan], group: int, stream: tuple[int, int]) -> int:
+    def _choose_batch(self, batched: list[MapPlan], pieces: Pieces) -> Pieces:
         count = len(self.collection)
         asked = self.pipeline.store.batch
         if asked is not None:
-            return min(asked, count)
+            return replace(pieces, batch=min(asked, count))
         height, width = self.collection.shape
         stacked = [self._stored(m.node, whole(self.shapes[m.node])) for m in batched if m.stacked]
         seconds = self._seconds(height * width)
@@ -183,48 +176,62 @@ class Budget:
             most = min(most, SHARD_BYTES // max(1, *stacked))
         batch = _round_batch(max(1, min(most, count)), count)
         room = self.resources.task_bytes
-        while batch > 1 and sum(self._batch_parts(batched, batch, group, stream).values()) > room:
+        while batch > 1 and sum(self._batch_parts(batched, replace(pieces, batch=batch)).values()) > room:
             batch = _round_batch(batch // 2, count)
-        return batch
+        return replace(pieces, batch=batch)
 
-    def _batch_parts(self, batched: list[MapPlan], batch: int, group: int, stream: tuple[int, int]) -> Parts:
+    def _batch_parts(self, batched: list[MapPlan], pieces: Pieces) -> Parts:
         nodes = {m.node for m in batched}
-        group = min(group, batch)
-        parts = self._stream_parts(nodes, stream) if stream[0] else peak_bytes(self.program, self._whole(nodes), group)
-        shards = [(batch if m.stacked else 1) * self._stored(m.node, whole(self.shapes[m.node])) for m in batched]
-        parts = {"decode": self._decode_part(parts) if stream[0] else self.decode(), **parts}
-        parts["shards"] = sum(shards)
-        parts["writing"] = write_overhead_bytes(max(shards))
-        return parts
+        if pieces.stream[0]:
+            working = self._stream_parts(nodes, pieces)
+        else:
+            group = min(pieces.group, pieces.batch)
+            working = {"decode": self.decode(), **peak_bytes(self.program, self._whole(nodes), group)}
+        shards = [
+            (pieces.batch if m.stacked else 1) * self._stored(m.node, whole(self.shapes[m.node])) for m in batched
+        ]
+        return {**working, "shards": sum(shards), "writing": write_overhead_bytes(max(shards))}
 
     # -- grid pooling of large images, streamed -------------------------------------------------------------------
 
-    def _choose_stream(self, batched: list[MapPlan]) -> tuple[int, int]:
-        """Return the samples (y, x) of a grid pooling's input to compute at once: one row of tiles, or part of one."""
+    def _choose_stream(self, batched: list[MapPlan], pieces: Pieces) -> Pieces:
+        """Compute one row of tiles at once, or part of one; read many rows ahead where there is room for them."""
         nodes = {m.node for m in batched}
         widest = max(self.shapes[self.program.nodes[grid].parent][1] for grid in first_grids(self.program, nodes))
         tiles = max(1, ceil_div(widest, TILE))
-        room = max(1, self.resources.task_bytes)
-        while tiles > 1:
-            parts = self._stream_parts(nodes, (TILE, tiles * TILE))
-            if sum(parts.values()) + self._decode_part(parts) <= room // 2:
-                break
+        room = max(1, self.resources.task_bytes // 2)
+        pieces = replace(pieces, stream=(TILE, tiles * TILE))
+        while tiles > 1 and sum(self._stream_parts(nodes, pieces).values()) > room:
             tiles = ceil_div(tiles, 2)
-        return TILE, tiles * TILE
+            pieces = replace(pieces, stream=(TILE, tiles * TILE))
+        rows = READ_AHEAD_BYTES // (self.collection.shape[1] * self.program.channels * FLOAT)
+        while rows > TILE:
+            ahead = replace(pieces, read_rows=min(rows, self.collection.shape[0]))
+            if sum(self._stream_parts(nodes, ahead).values()) <= room:
+                return ahead
+            rows //= 2
+        return pieces
 
-    def _stream_parts(self, nodes: set[int], stream: tuple[int, int]) -> Parts:
-        worst: Parts = {"input": 0, "maps": 0, "strips": 0}
+    def _stream_parts(self, nodes: set[int], pieces: Pieces) -> Parts:
+        """Return the bytes of the worst piece: those at the edges and an inner one are looked at."""
+        worst: Parts = {}
+        size, channels = self.collection.shape, self.program.channels
         for grid in first_grids(self.program, nodes):
-            parent = self.program.nodes[grid].parent
-            height, width = self.shapes[parent]
-            y, x = _middle(height, stream[0]), _middle(width, stream[1])
-            schedule = stream_schedule(self.program, self.collection.shape, grid, (y, x))
-            parts = (
-                peak_bytes(self.program, schedule, 1) if schedule is not None else {"input": 0, "maps": 0, "strips": 0}
-            )
-            if parent == ROOT:
-                parts["input"] = y.length * x.length * self.program.channels * FLOAT
-            worst = max(worst, parts, key=lambda part: sum(part.values()))
+            height, width = self.shapes[self.program.nodes[grid].parent]
+            for y in _samples(height, pieces.stream[0]):
+                for x in _samples(width, pieces.stream[1]):
+                    schedule = stream_schedule(self.program, size, grid, (y, x))
+                    parts = {"input": y.length * x.length * channels * FLOAT}
+                    if schedule is not None:
+                        parts = peak_bytes(self.program, schedule, 1)
+                        y_read = schedule.needs[ROOT][0].length
+                    else:
+                        y_read = y.length
+                    if pieces.read_rows:
+                        rows = min(max(pieces.read_rows, y_read), size[0])
+                        parts["read ahead"] = rows * size[1] * channels * FLOAT
+                    read = parts.get("read ahead", parts["input"]) // (channels * FLOAT)
+                    worst = max(worst, {"decode": self.decode(read), **parts}, key=lambda part: sum(part.values()))
         return worst
 
     # -- blocks -----------------------------------------------------------------------------------------------------
@@ -279,17 +286,17 @@ class Budget:
                     worst = max(worst, peak_bytes(self.program, schedule, 1), key=lambda part: sum(part.values()))
         shards = [self._block_bytes(m, block) for m in blocked]
         return {
-            "decode": self._decode_part(worst),
+            "decode": self.decode(worst["input"] // (self.program.channels * FLOAT)),
             **worst,
             "shards": max(shards),
             "writing": write_overhead_bytes(max(shards)),
         }
 
 
-def _middle(length: int, size: int) -> Span:
-    start = (length // 2) // TILE * TILE if length > size else 0
-    start = max(0, min(start, length - size) // TILE * TILE)
-    return Span(start, min(start + size, length))
+def _samples(length: int, size: int) -> list[Span]:
+    """Return the first, an inner and the last of the spans of ``size`` that an axis is cut into."""
+    starts = {0, (length // size // 2) * size, (length - 1) // size * size}
+    return [Span(start, min(start + size, length)) for start in sorted(starts)]
 
 
 def _round_batch(batch: int, count: int) -> int:

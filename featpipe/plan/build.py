@@ -37,7 +37,8 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
     budget = Budget(pipeline, collection, program, resources)
     large = pipeline.store.block is not None or budget.one_image() > resources.task_bytes
     maps = _make_maps(program, collection, large=large)
-    block, stream, group, batch = budget.choose_pieces(maps, large=large)
+    pieces = budget.choose_pieces(maps, large=large)
+    block = pieces.block
     asked = pipeline.store.block
     if asked is not None and block is not None and list(block) != list(asked):
         notes.append(
@@ -48,12 +49,9 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
         collection=collection,
         program=program,
         maps=maps,
-        batch=batch,
-        block=block,
-        group=group,
-        stream=stream,
+        pieces=pieces,
         tasks=(),
-        memory=budget.memory(maps, block, stream, group, batch),
+        memory=budget.memory(maps, pieces),
         flops=budget.flops(),
         output_bytes=budget.output_bytes(maps),
         notes=tuple(notes),
@@ -105,17 +103,20 @@ def _refuse_too_large(plan: Plan) -> None:
     memory = plan.memory
     if memory.peak <= memory.limit:
         return
-    gib = float(1 << 30)
-    parts = ", ".join(f"{name} {size / gib:.2f}" for name, size in memory.parts.items() if size)
+    parts = ", ".join(f"{name} {_bytes_text(size)}" for name, size in memory.parts.items() if size)
     what = (
-        f"a task needs {memory.task / gib:.2f} GiB ({parts}); {memory.threads} of them and {memory.base / gib:.2f} GiB "
-        f"for the process itself come to {memory.peak / gib:.2f} GiB, and there are {memory.limit / gib:.2f} GiB."
+        f"a task needs {_bytes_text(memory.task)} ({parts}); {memory.threads} of them and {_bytes_text(memory.base)} "
+        f"for the process itself come to {_bytes_text(memory.peak)}, and there are {_bytes_text(memory.limit)}."
     )
     store = plan.pipeline.store
     if store.batch is not None or store.block is not None:
         change = f"Lower store.{'batch' if store.batch is not None else 'block'}, or leave it out."
-    elif memory.threads > 1:
+    elif memory.threads > 1 and memory.base + memory.task <= memory.limit:
         change = "Use fewer threads (--threads 1), or give more memory (--memory)."
     else:
         change = "Give more memory (--memory), pool earlier in the chain, or use fewer kernels a branch."
     raise PlanError(Problem("plan", what, change, ("store",) if store.batch or store.block else ()))
+
+
+def _bytes_text(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

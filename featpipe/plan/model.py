@@ -81,6 +81,22 @@ class Memory:
         return self.base + self.threads * self.task
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """What is read, computed and written at once."""
+
+    batch: int
+    """Images per batch."""
+    block: tuple[int, int] | None
+    """Input pixels (y, x) per block of a large image; None when no image needs blocks."""
+    group: int
+    """Images of a batch that are in work at once; the rest of the batch is finished features."""
+    stream: tuple[int, int]
+    """Samples (y, x) of a grid pooling's input computed at once on a large image: whole tiles; zeros when none is."""
+    read_rows: int
+    """Rows of a large image read at once for them; 0 reads what each piece needs."""
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """All decisions of a run."""
@@ -89,14 +105,7 @@ class Plan:
     collection: Collection
     program: Program
     maps: tuple[MapPlan, ...]
-    batch: int
-    """Images per batch."""
-    block: tuple[int, int] | None
-    """Input pixels (y, x) per block of a large image; None when no image needs blocks."""
-    group: int
-    """Images of a batch that are in work at once; the rest of the batch is finished features."""
-    stream: tuple[int, int]
-    """Samples (y, x) of a grid pooling's input computed at once on a large image: whole tiles."""
+    pieces: Pieces
     tasks: tuple[Task, ...]
     memory: Memory
     flops: int
@@ -109,3 +118,13 @@ class Plan:
     def shape(self, image: int) -> tuple[int, int]:
         """Return height and width of an image, in pixels."""
         return int(self.collection.heights[image]), int(self.collection.widths[image])
+
+    @property
+    def batch(self) -> int:
+        """Images per batch."""
+        return self.pieces.batch
+
+    @property
+    def block(self) -> tuple[int, int] | None:
+        """Input pixels (y, x) per block of a large image; None when no image needs blocks."""
+        return self.pieces.block

@@ -67,7 +67,8 @@ def read_all(path: Path) -> dict[str, Any]:
     arrays = {}
     for name, member in zarr.open_group(path, mode="r").members(max_depth=None):
         if name.endswith("/features"):
-            arrays[name] = member[...]
+            array: Any = member
+            arrays[name] = array[...]
     return arrays
 
 

@@ -1,0 +1,205 @@
+"""The commands: parse, call, print. Heavy modules are imported where a command needs them, so that help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featpipe.cli import console
+from featpipe.cli.guard import INTERRUPTED, TRACEBACK, guarded
+from featpipe.cli.values import parse_address, parse_memory
+
+app = typer.Typer(
+    help="Turn a collection of images into labelled, multi-scale feature stacks.",
+    epilog="Example:\n\nfeatpipe init textures\n\nfeatpipe plan textures/pipeline.yaml\n\n"
+    "featpipe run textures/pipeline.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+banks_app = typer.Typer(
+    help="List the filter banks, or show one of them.",
+    epilog="Example:\n\nfeatpipe banks\n\nfeatpipe banks show gabor",
+    invoke_without_command=True,
+)
+app.add_typer(banks_app, name="banks")
+
+PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the file, e.g. store.path=x.zarr. Repeatable."),
+]
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        metavar="AMOUNT", parser=parse_memory, help="Memory to use, e.g. 1GiB.", show_default="60 % of what is free"
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=4096, help="Threads to use.", show_default="all cores")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", parser=parse_address, help="Dask cluster to run on, e.g. tcp://10.0.0.1:8786.",
+        show_default="this process",
+    ),
+]  # fmt: skip
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be what the terminal can show
+    app(prog_name="featpipe")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"featpipe {version('featpipe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help=f"Show tracebacks of errors (also {TRACEBACK}=1).")
+    ] = False,
+) -> None:
+    if traceback:
+        os.environ[TRACEBACK] = "1"
+
+
+@app.command(epilog="Example:\n\nfeatpipe init textures")
+@guarded
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it is missing.")],
+) -> None:
+    """Write a first pipeline.yaml, with every section explained."""
+    from featpipe.cli.starter import write_starter
+
+    file = write_starter(directory)
+    typer.echo(f"wrote {file}")
+    typer.echo("Next:")
+    typer.echo(f"  1. put images into {directory / 'images'}; class folders there become labels")
+    typer.echo(f"  2. featpipe plan {file}    what it will do, before it does it")
+    typer.echo(f"  3. featpipe run {file}")
+
+
+@app.command(epilog="Example:\n\nfeatpipe plan pipeline.yaml --memory 2GiB --set store.batch=64")
+@guarded
+def plan(
+    pipeline: PipelineFile,
+    overrides: Overrides = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell shapes, shards, work and memory, before a pixel is read."""
+    from featpipe.cli.planning import look_at_store, make_run_plan
+    from featpipe.report.plan import plan_facts
+    from featpipe.report.text import render_plan
+
+    ready = make_run_plan(pipeline, overrides or (), memory, threads, scheduler)
+    facts = plan_facts(ready, look_at_store(ready))
+    console.show_json(facts) if as_json else console.show(render_plan(facts))
+
+
+@app.command(epilog="Example:\n\nfeatpipe run pipeline.yaml --set store.path=/scratch/features.zarr")
+@guarded
+def run(
+    pipeline: PipelineFile,
+    overrides: Overrides = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a feature stack of another pipeline.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Extract the features into a store; after an interruption, run it again and it goes on."""
+    from featpipe.cli.planning import carry_out, make_run_plan
+    from featpipe.report.run import run_facts
+    from featpipe.report.text import render_run
+
+    ready = make_run_plan(pipeline, overrides or (), memory, threads, scheduler, quiet=quiet)
+    report = carry_out(ready, scheduler, overwrite=overwrite, quiet=quiet)
+    facts = run_facts(report, ready)
+    console.show_json(facts) if as_json else console.show(render_run(facts))
+    if report.status == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command(epilog="Example:\n\nfeatpipe info features.zarr")
+@guarded
+def info(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature stack.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a store holds."""
+    from featpipe.report.store import store_facts
+    from featpipe.report.text import render_store
+    from featpipe.stack import open_stack
+
+    facts = store_facts(open_stack(store).info())
+    console.show_json(facts) if as_json else console.show(render_store(facts))
+
+
+@banks_app.callback()
+@guarded
+def banks(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the filter banks, or show one of them."""
+    if context.invoked_subcommand is not None:
+        return
+    from featpipe.kernels.catalog import list_banks
+    from featpipe.report.banks import bank_facts
+    from featpipe.report.text import render_banks
+
+    facts = [bank_facts(entry) for entry in list_banks()]
+    console.show_json(facts) if as_json else console.show(render_banks(facts))
+
+
+@banks_app.command(epilog="Example:\n\nfeatpipe banks show gabor")
+@guarded
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The bank.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a bank's parameters, an example and its source."""
+    from featpipe.kernels.catalog import find_bank
+    from featpipe.report.banks import bank_facts
+    from featpipe.report.text import render_bank
+
+    facts = bank_facts(find_bank(name))
+    console.show_json(facts) if as_json else console.show(render_bank(facts))
+
+
+@app.command(epilog="Example:\n\nfeatpipe ingest pipeline.yaml images.zarr")
+@guarded
+def ingest(
+    pipeline: PipelineFile,
+    target: Annotated[Path, typer.Argument(metavar="IMAGES.zarr", help="The array to write.")],
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Decode a pipeline's images once, into a zarr that later runs read faster."""
+    from featpipe.cli.ingesting import ingest_images
+
+    console.show(ingest_images(pipeline, target, overrides or (), quiet=quiet))

@@ -1,0 +1,50 @@
+"""Decoding a pipeline's images once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featpipe.cli.guard import located
+from featpipe.cli.progress import count_progress
+from featpipe.errors import Problem, StoreError
+from featpipe.report.text import render_ingest
+from featpipe.spec.load import load_pipeline
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def ingest_images(file: Path, target: Path, overrides: Sequence[str], *, quiet: bool) -> RenderableType:
+    """Decode a pipeline's images into a zarr, and return what to say about it."""
+    from featpipe.images.ingest import ingest
+
+    pipeline, source = load_pipeline(file, overrides)
+    if target.suffix != ".zarr":
+        raise StoreError(Problem(str(target), "must end in .zarr.", f"Write {target.name}.zarr."))
+    if Path(pipeline.images.path).resolve() in target.resolve().parents:
+        what = f"lies inside the images, {pipeline.images.path}."
+        raise StoreError(Problem(str(target), what, "Write it beside them."))
+    with located(source), count_progress("decoding", quiet=quiet) as progress:
+        report = ingest(pipeline.images, target, progress)
+    return render_ingest(
+        {
+            "target": str(target),
+            "shape": report.shape,
+            "dtype": report.dtype,
+            "bytes": report.bytes,
+            "failed": report.failed,
+            "path": _from_pipeline(target, file),
+        }
+    )
+
+
+def _from_pipeline(target: Path, file: Path) -> str:
+    """Return the target's path as the pipeline file would name it."""
+    try:
+        path = os.path.relpath(target.resolve(), file.resolve().parent)
+    except ValueError:  # another drive
+        return str(target.resolve())
+    return str(target.resolve()) if path.startswith(os.pardir) else Path(path).as_posix()

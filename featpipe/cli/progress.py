@@ -1,0 +1,155 @@
+"""How a run goes on, on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from featpipe.cli.console import messages, say
+from featpipe.report.units import bytes_text, count_text, scaled_text, seconds_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from featpipe.plan.model import Plan
+    from featpipe.run import Progress
+    from featpipe.task import Receipt
+
+SECONDS_BETWEEN_LINES = 5.0
+DRAINING = "finishing the tasks that are running; Ctrl-C again stops at once"
+
+
+@dataclass
+class Tally:
+    """What receipts have told so far."""
+
+    images: int = 0
+    weight: int = 1
+    done: int = 0
+    bytes_written: int = 0
+    failed: set[int] = field(default_factory=set)
+    began: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def of(cls, plan: Plan) -> Tally:
+        """Return the tally of a run that begins now; every task weighs as much as it has images or blocks."""
+        return cls(len(plan.collection), max(1, sum(task.images.length for task in plan.tasks)))
+
+    def add(self, receipt: Receipt) -> None:
+        self.done += receipt.images
+        self.bytes_written += receipt.bytes_written
+        self.failed |= {failure.image for failure in receipt.failures}
+
+    @property
+    def images_done(self) -> int:
+        return self.images * self.done // self.weight
+
+    def rates(self) -> str:
+        """Return the speed, and what failed, in words."""
+        seconds = max(1e-9, time.perf_counter() - self.began)
+        text = (
+            f"{scaled_text(self.images_done / seconds)} images/s, {bytes_text(self.bytes_written / seconds)}/s features"
+        )
+        return text + (f", {len(self.failed):,} failed" if self.failed else "")
+
+    def line(self) -> str:
+        """Return everything in one line."""
+        seconds = time.perf_counter() - self.began
+        left = seconds * (self.weight - self.done) / self.done if self.done else 0.0
+        ahead = f", {seconds_text(left)} left" if 0 < self.done < self.weight else ""
+        share = self.done / self.weight
+        return (
+            f"featpipe: {self.images_done:,} of {count_text(self.images, 'image')} ({share:.0%}), {self.rates()}{ahead}"
+        )
+
+
+class LineProgress:
+    """Plain lines, for logs."""
+
+    def __init__(self, seconds: float = SECONDS_BETWEEN_LINES) -> None:
+        self.seconds = seconds
+        self.tally = Tally()
+        self.last = 0.0
+
+    def start(self, plan: Plan) -> None:
+        self.tally = Tally.of(plan)
+        self.last = time.perf_counter()
+        tasks, threads = count_text(len(plan.tasks), "task"), count_text(plan.memory.threads, "thread")
+        images, peak = count_text(len(plan.collection), "image"), bytes_text(plan.memory.peak)
+        say(f"featpipe: {images} in {tasks} on {threads}, at most {peak} of memory, to {plan.pipeline.store.path}")
+
+    def update(self, receipt: Receipt) -> None:
+        self.tally.add(receipt)
+        if time.perf_counter() - self.last >= self.seconds or self.tally.done == self.tally.weight:
+            self.last = time.perf_counter()
+            say(self.tally.line())
+
+    def stopping(self) -> None:
+        say(f"featpipe: {DRAINING}")
+
+
+class BarProgress:
+    """A bar, for people."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
+        self.tally = Tally()
+        self.task: TaskID | None = None
+
+    def start(self, plan: Plan) -> None:
+        self.tally = Tally.of(plan)
+        self.task = self.bar.add_task("", total=self.tally.weight, **self._fields())
+
+    def update(self, receipt: Receipt) -> None:
+        self.tally.add(receipt)
+        if self.task is not None:
+            self.bar.update(self.task, completed=self.tally.done, **self._fields())
+
+    def stopping(self) -> None:
+        self.bar.console.print(DRAINING)
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "images": f"{self.tally.images_done:,}/{count_text(self.tally.images, 'image')}",
+            "rates": self.tally.rates(),
+        }
+
+
+@contextmanager
+def run_progress(*, quiet: bool) -> Iterator[Progress | None]:
+    """Give the progress that suits where stderr goes."""
+    if quiet:
+        yield None
+        return
+    console = messages()
+    if not console.is_terminal:
+        yield LineProgress()
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[images]}, {task.fields[rates]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        yield BarProgress(bar)
+
+
+@contextmanager
+def count_progress(what: str, *, quiet: bool) -> Iterator[Any]:
+    """Give a function of (done, in all) that shows how far something is; None where nothing is to be shown."""
+    console = messages()
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

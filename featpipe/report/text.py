@@ -1,0 +1,299 @@
+"""Facts as text for people: rich tables that fit the terminal and read well in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from featpipe.report.store import label_texts
+from featpipe.report.units import (
+    bytes_text,
+    count_text,
+    counts_text,
+    rough,
+    scaled_text,
+    seconds_text,
+    shape_text,
+)
+
+Facts = Mapping[str, Any]
+
+
+def render_plan(facts: Facts) -> RenderableType:
+    """Return a plan for people."""
+    parts: list[RenderableType] = [_section("Images", _images(facts["images"]))]
+    parts += [_layers(branch, facts["store"]["dtype"]) for branch in facts["branches"]]
+    parts += [_maps(facts["store"]), _section("Run", _run(facts)), _section("Memory", _memory(facts["memory"]))]
+    if facts["notes"]:
+        parts.append(_section("Notes", facts["notes"]))
+    return _spaced(parts)
+
+
+def render_run(facts: Facts) -> RenderableType:
+    """Return what a run did for people."""
+    parts: list[RenderableType] = [_section(_STATUS_TITLES[facts["status"]], _run_lines(facts))]
+    if facts["failed"]:
+        parts.append(_failures(facts))
+    parts.append(_code("To open it in Python:", facts["open"]) if facts["open"] else "")
+    return _spaced([part for part in parts if part])
+
+
+def render_store(facts: Facts) -> RenderableType:
+    """Return what a store holds for people."""
+    parts: list[RenderableType] = [_section("Store", _store_lines(facts)), _section("Images", _store_images(facts))]
+    parts += [_stored_map(one) for one in facts["maps"]]
+    return _spaced(parts)
+
+
+def render_ingest(facts: Facts) -> RenderableType:
+    """Return what was decoded for people."""
+    shape = shape_text(facts["shape"])
+    lines = [
+        facts["target"],
+        f"{count_text(facts['shape'][0], 'image')}, {shape} {facts['dtype']}, {bytes_text(facts['bytes'])} on disk",
+    ]
+    failed = facts["failed"]
+    if failed:
+        name, why = next(iter(failed.items()))
+        lines.append(f"{count_text(len(failed), 'image')} FAILED, e.g. {_reason(name, why)}")
+    return _spaced([_section("Done", lines), _code("In the pipeline file:", ["images:", f"  path: {facts['path']}"])])
+
+
+def render_banks(banks: Iterable[Facts]) -> RenderableType:
+    """Return the banks there are as a table."""
+    table = _table("bank", "parameters", "what it is")
+    table.columns[0].style = "bold"
+    table.columns[0].no_wrap = True
+    for bank in banks:
+        table.add_row(bank["name"], ", ".join(map(_parameter, bank["parameters"])), bank["summary"])
+    return _spaced([table, Text("featpipe banks show NAME tells more about one.", style="dim")])
+
+
+def render_bank(bank: Facts) -> RenderableType:
+    """Return one bank for people."""
+    parts: list[RenderableType] = [_section(bank["name"], [bank["summary"]])]
+    if bank["parameters"]:
+        table = _table("parameter", "value", "default", "meaning")
+        for one in bank["parameters"]:
+            table.add_row(one["name"], one["type"], one["default"] or "must be given", one["description"])
+        parts.append(table)
+    parts.append(_code("In the pipeline file, under layers:", [bank["example"]]))
+    if bank["source"]:
+        parts.append(_section("Source", [bank["source"]]))
+    return _spaced(parts)
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+def _spaced(parts: Iterable[RenderableType]) -> Group:
+    lines: list[RenderableType] = []
+    for part in parts:
+        lines += [part, ""]
+    return Group(*lines[:-1])
+
+
+def _section(title: str, lines: Iterable[str]) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", min_width=7, no_wrap=True)
+    grid.add_column(overflow="fold")
+    for i, line in enumerate(lines):
+        grid.add_row(title if i == 0 else "", Text(line))
+    return grid
+
+
+def _code(title: str, lines: Iterable[str]) -> RenderableType:
+    # One line of code must stay one line, however long: it will be copied.
+    code = (Text(f"    {line}", style="cyan", no_wrap=True, overflow="ignore") for line in lines)
+    return Group(Text(title), *code)
+
+
+def _table(*columns: str, right: Sequence[str] = (), wrap: str = "") -> Table:
+    """Return an empty table; ``wrap`` names the one column that gives way on a narrow terminal, if not all do."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in columns:
+        justify: JustifyMethod = "right" if name in right else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=wrap not in ("", name))
+    return table
+
+
+def _titled(title: str, more: str, table: RenderableType) -> RenderableType:
+    return Group(Text.assemble((title, "bold"), f"  {more}" if more else ""), Padding(table, (0, 0, 0, 2)))
+
+
+def _images(images: Facts) -> Iterator[str]:
+    yield images["path"]
+    sizes = shape_text(images["least"], images["most"])
+    channels = ", ".join(images["channels"])
+    yield f"{count_text(images['count'], 'image')} · {sizes} px · {channels} · {images['dtype']}"
+    yield from _names(images)
+    bad = images["unreadable"]
+    if bad:
+        name, why = next(iter(bad.items()))
+        yield f"{count_text(len(bad), 'image')} cannot be used, e.g. {_reason(name, why)}"
+
+
+def _names(facts: Facts) -> Iterator[str]:
+    for key in ("splits", "classes"):
+        if facts[key]:
+            yield f"{key}: {counts_text(facts[key])}"
+
+
+def _reason(name: str, why: str) -> str:
+    return why if why.startswith(f"{name}:") else f"{name}: {why}"
+
+
+def _layers(branch: Facts, dtype: str) -> RenderableType:
+    table = _table(
+        "layer", "output y×x×k", "window", "stride", "halo", "FLOP/image", right=("FLOP/image",), wrap="layer"
+    )
+    for layer in branch["layers"]:
+        name = Text(layer["layer"])
+        if layer["stored_as"] not in (None, branch["map"]):
+            name.append(" → saved", style="dim")
+        table.add_row(
+            name,
+            _tight(layer),
+            shape_text(layer["window"]) if layer["window"] else "cell",
+            _pair(layer["stride"]) if layer["stride"] else "",
+            _halo(layer["halo"]) if layer["halo"] else "",
+            scaled_text(layer["flop_per_image"]) if layer["flop_per_image"] else "",
+        )
+    return _titled(f"{branch['branch']}, scale {branch['scale']}", f"computed in float32, stored as {dtype}", table)
+
+
+def _tight(facts: Facts) -> str:
+    """Write a shape, or the shapes between two, without spaces."""
+    return shape_text(facts["least"], facts["most"]).replace(" ", "")
+
+
+def _pair(values: Sequence[int]) -> str:
+    return f"{values[0]}" if values[0] == values[1] else f"{values[0]}×{values[1]}"
+
+
+def _halo(halo: Sequence[Sequence[int]]) -> str:
+    """Write the halo (before, after) along y and x as shortly as it can be."""
+    sides = [f"{before}" if before == after else f"{before}+{after}" for before, after in halo]
+    return sides[0] if sides[0] == sides[1] else f"{sides[0]}×{sides[1]}"
+
+
+def _maps(store: Facts) -> RenderableType:
+    right = ("shards", "size", "total")
+    table = _table("map", "shape", "shards", "shard", "size", "total", right=right, wrap="shape")
+    for one in store["maps"]:
+        table.add_row(
+            one["map"],
+            _tight(one),
+            f"{one['shards']:,}",
+            shape_text(one["shard"]),
+            bytes_text(one["shard_bytes"]),
+            bytes_text(one["bytes"]),
+        )
+    parts: list[RenderableType] = [_titled("Store", f"{store['path']}, {store['dtype']}", table)]
+    apart = [one["map"] for one in store["maps"] if not one["stacked"]]
+    notes = [f"An array for each image, as the images differ in size: {', '.join(apart)}."] if apart else []
+    parts += [Padding(Text(note), (0, 0, 0, 2)) for note in (*notes, store["there"]) if note]
+    return Group(*parts)
+
+
+def _run(facts: Facts) -> Iterator[str]:
+    pieces = []
+    if facts["batch"]:
+        pieces.append(f"batches of {count_text(min(facts['batch'], facts['images']['count']), 'image')}")
+    if facts["block"]:
+        pieces.append(f"blocks of {shape_text(facts['block'])} px")
+    threads = count_text(facts["memory"]["threads"], "thread")
+    yield f"{count_text(facts['tasks'], 'task')} ({', '.join(pieces)}) on {threads}"
+    yield (
+        f"{scaled_text(facts['flop'])}FLOP · {bytes_text(facts['store']['bytes'])} of features before compression · "
+        f"roughly {seconds_text(rough(facts['seconds_nominal']))}"
+    )
+
+
+def _memory(memory: Facts) -> Iterator[str]:
+    threads = count_text(memory["threads"], "thread")
+    yield f"{bytes_text(memory['peak'])} at most, of {bytes_text(memory['limit'])} that it may use"
+    yield f"= {bytes_text(memory['base'])} for the process + {threads} × {bytes_text(memory['task'])} for a task"
+    yield "a task: " + " · ".join(f"{part} {bytes_text(size)}" for part, size in memory["parts"].items())
+
+
+_STATUS_TITLES = {"complete": "Done", "unchanged": "Unchanged", "interrupted": "Interrupted"}
+
+
+def _run_lines(facts: Facts) -> Iterator[str]:
+    yield facts["store"]
+    if facts["status"] == "unchanged":
+        yield f"It holds the features of these {count_text(facts['images'], 'image')} already, complete: nothing to do."
+        return
+    done = facts["images"] - facts["failed"]
+    if facts["status"] == "interrupted":
+        tasks = count_text(facts["tasks"], "task")
+        yield f"{facts['tasks_done']:,} of {tasks} done. The same command goes on from here."
+    elif facts["failed"]:
+        images, failed = count_text(facts["images"], "image"), f"{facts['failed']:,}"
+        yield f"{done:,} of {images} done, {failed} FAILED: their features are NaN and their ok is false."
+    else:
+        yield f"{count_text(done, 'image')} done, none failed."
+    yield (
+        f"{seconds_text(facts['seconds'])} · {scaled_text(facts['images_per_second'])} images/s · "
+        f"{scaled_text(facts['pixels_per_second'])}pixel/s read · "
+        f"{bytes_text(facts['bytes_per_second'])}/s of features written"
+    )
+    shares = facts["shares"]
+    if shares:
+        yield "time of the tasks: " + " · ".join(f"{phase} {share:.0%}" for phase, share in shares.items())
+
+
+def _failures(facts: Facts, most: int = 5) -> RenderableType:
+    """Return the reasons of failed images, the commonest first, each with the first paths."""
+    table = _table("failed", "why", "which", right=("failed",))
+    reasons = facts["failures"]
+    for one in reasons[:most]:
+        paths = one["paths"][:3]
+        more = one["count"] - len(paths)
+        table.add_row(f"{one['count']:,}", one["reason"], "\n".join([*paths, f"… {more:,} more"] if more else paths))
+    if len(reasons) > most:
+        table.add_row("", f"… {len(reasons) - most:,} other reasons: see --json", "")
+    return table
+
+
+def _store_lines(facts: Facts) -> Iterator[str]:
+    yield facts["path"]
+    version = facts["versions"].get("featpipe", "of unknown version")
+    written = facts["written"].replace("T", " ")
+    yield f"{facts['status']} · {bytes_text(facts['disk_bytes'])} on disk · written {written} by featpipe {version}"
+
+
+def _store_images(facts: Facts) -> Iterator[str]:
+    yield count_text(facts["images"], "image")
+    yield from _names(facts)
+    if facts["failures"]:
+        name, why = next(iter(facts["failures"].items()))
+        yield f"{count_text(len(facts['failures']), 'image')} failed, e.g. {_reason(name, why)}"
+
+
+def _stored_map(one: Facts) -> RenderableType:
+    if "most" not in one:
+        return _titled(one["name"], "nothing yet", Text())
+    many = "" if one["stacked"] else f", {count_text(one['arrays'], 'array')}, one for each image"
+    ratio = one["bytes"] / max(1, one["disk_bytes"])
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("features", Text(f"{one['features']:,}: " + " · ".join(label_texts(one["labels"]))))
+    grid.add_row("shards", Text(f"{shape_text(one['shard'])} of chunks {shape_text(one['chunk'])}"))
+    sizes = f"{bytes_text(one['bytes'])}, on disk {bytes_text(one['disk_bytes'])} ({ratio:.1f} times smaller)"
+    grid.add_row("size", Text(sizes))
+    return _titled(one["name"], f"{shape_text(one['least'], one['most'])} {one['dtype']}{many}", grid)
+
+
+def _parameter(parameter: Facts) -> str:
+    return f"{parameter['name']}={parameter['default']}" if parameter["default"] else parameter["name"]
+
+
+__all__ = ["render_bank", "render_banks", "render_plan", "render_run", "render_store"]

@@ -1,0 +1,396 @@
+"""Reading a feature stack: by map, by label, or as the matrix that scikit-learn takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from featpipe.errors import Problem, StoreError
+from featpipe.geometry.grid import cut
+from featpipe.spec.words import suggest
+from featpipe.store.format import FORMAT, read_header
+from featpipe.store.read import Indices, StoredMap
+from featpipe.store.select import pick, select_features
+from featpipe.store.tree import open_tree
+
+
+class FeatureMap(StoredMap):
+    """One map of a stack, or some of its features: an array on disk, indexed as NumPy's are."""
+
+    def dask(self) -> Any:
+        """Return the map as a lazy dask array, a chunk per shard."""
+        from featpipe.graph import lazy_array
+
+        lazy = lazy_array(self.zarr)
+        return lazy if self.chosen is None else lazy[..., self.chosen]
+
+
+def open_stack(path: str | os.PathLike[str]) -> Stack:
+    """Open a feature stack for reading.
+
+    Parameters
+    ----------
+    path : path
+        Of the directory that ``featpipe run`` wrote.
+
+    Returns
+    -------
+    Stack
+
+    Raises
+    ------
+    StoreError
+        If there is none, or a newer featpipe wrote it.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise StoreError(Problem(str(place), "there is no such file or directory.", "Make it with featpipe run."))
+    header = read_header(place)
+    if header is None or header.get("status") == "discarded":
+        raise StoreError(Problem(str(place), "is not a feature stack.", "Give the directory that featpipe run wrote."))
+    if header["format"] > FORMAT:
+        what = f"is of format {header['format']}; this featpipe reads format {FORMAT}."
+        raise StoreError(Problem(str(place), what, "Upgrade featpipe."))
+    return Stack(place, header)
+
+
+class Stack:
+    """The features of a collection of images.
+
+    Parameters
+    ----------
+    path : Path
+    header : dict
+        The root's ``featpipe`` attribute.
+    chosen : dict, optional
+        Maps to the features chosen from each; None stands for all.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any], chosen: Mapping[str, Indices | None] | None = None) -> None:
+        self.path = path
+        self._header = header
+        self._facts = {fact["name"]: fact for fact in header["maps"]}
+        self._chosen = dict.fromkeys(self._facts) if chosen is None else dict(chosen)
+
+    # -- images -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def paths(self) -> npt.NDArray[Any]:
+        """(n,) name of every image."""
+        return self._array("path")
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """(n,) class of every image, as an index into ``classes``; -1 for none."""
+        return self._array("label")
+
+    @cached_property
+    def splits(self) -> npt.NDArray[np.int8]:
+        """(n,) split of every image, as an index into ``split_names``; -1 for none."""
+        return self._array("split")
+
+    @cached_property
+    def ok(self) -> npt.NDArray[np.bool_]:
+        """(n,) whether the image could be read; the features of the others are NaN."""
+        return self._array("ok")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self._attributes("label").get("classes", ()))
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        return tuple(self._attributes("split").get("splits", ()))
+
+    @property
+    def n(self) -> int:
+        """Images, the unreadable ones included."""
+        return len(self.ok)
+
+    # -- maps ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the maps, ``branch/scale1``, in the order of the columns of `xy`."""
+        return tuple(self._chosen)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._chosen)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._chosen
+
+    def __getitem__(self, name: str) -> FeatureMap:
+        """Return a map by its name, ``texture/scale1``, or one image's own, ``images/7/texture/scale1``."""
+        own = name.split("/", 2)
+        if own[0] == "images" and len(own) == 3 and own[1].isdecimal():
+            return self._own_map(int(own[1]), own[2])
+        self._check_name(name)
+        if not self._facts[name]["stacked"]:
+            what = f"has a map {name} for each image, as they differ in shape."
+            raise self._wrong(what, f'Use stack.image(n)["{name}"].')
+        return FeatureMap(self._group(name), name, self._chosen[name])
+
+    def image(self, n: int) -> dict[str, FeatureMap]:
+        """Return one image's own maps; there are none where all images have one shape."""
+        if not -self.n <= n < self.n:
+            raise self._wrong(f"has no image {n}.", f"There are {self.n}, from 0.")
+        n %= self.n
+        names = [name for name in self._chosen if not self._facts[name]["stacked"]]
+        if not names:
+            raise self._wrong("stacks its maps over the images.", f'Use stack["{self.maps[0]}"][{n}].')
+        return {name: self._own_map(n, name) for name in names}
+
+    def select(
+        self, *, branch: str | list[str] | None = None, scale: Any = None, map: Any = None, **labels: Any
+    ) -> Stack:
+        """Return a stack of some of the maps and features.
+
+        Parameters
+        ----------
+        branch, scale, map : scalar or list, optional
+            Maps to keep.
+        **labels : scalar or list
+            Label and the value, or the values, that a feature must have; numbers may differ by rounding.
+
+        Returns
+        -------
+        Stack
+
+        Raises
+        ------
+        StoreError
+            If nothing is left, naming what there is.
+
+        Examples
+        --------
+        ``stack.select(branch="texture", frequency=[0.1, 0.2], component="even")``
+        """
+        kept = dict(self._chosen)
+        for key, what, wanted in (("branch", "branch", branch), ("scale", "scale", scale), ("name", "map", map)):
+            if wanted is not None:
+                known = dict.fromkeys(self._facts[name][key] for name in kept)
+                found = pick(known, wanted, what, str(self.path))
+                kept = {name: chosen for name, chosen in kept.items() if self._facts[name][key] in found}
+        if not kept:
+            raise self._wrong("has no such map of that branch and scale.", f"There are {', '.join(self._chosen)}.")
+        if labels:
+            members = {name: any_map.labels for name in kept if (any_map := self._any(name)) is not None}
+            picked = select_features(members, labels, str(self.path))
+            kept = {name: _compose(kept[name], indices) for name, indices in picked.items()}
+        return Stack(self.path, self._header, kept)
+
+    # -- the matrix ---------------------------------------------------------------------------------------------------
+
+    def xy(
+        self, split: str | None = None, *, ok_only: bool = True, allow_partial: bool = False
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Return features and classes as scikit-learn takes them.
+
+        Parameters
+        ----------
+        split : str, optional
+            Only the images of this split; all unless given.
+        ok_only : bool
+            Leave out images that could not be read; their features are NaN.
+        allow_partial : bool
+            Take a store that is not complete; the features not yet written are NaN.
+
+        Returns
+        -------
+        X : (n, d) float32
+            All stacked maps, each flattened (y, x, feature), one after another; `columns` tells what is where.
+        y : (n,) int64
+            Index into ``classes``; -1 for an image without a class, so all of them where the images have none.
+
+        Raises
+        ------
+        StoreError
+            If there is no such split, no map is stacked, or the store is not complete.
+        """
+        self._check_complete(allow_partial)
+        rows = self._rows(split, ok_only)
+        maps = self._stacked()
+        features = np.empty((len(rows), sum(one.columns_per_image for one in maps)), np.float32)
+        at = 0
+        for one in maps:
+            _fill(features[:, at : at + one.columns_per_image], one, rows)
+            at += one.columns_per_image
+        return features, self.labels[rows]
+
+    def columns(self) -> list[dict[str, Any]]:
+        """Return, for every column of `xy`, its map, its cell (``y``, ``x``) and its feature's labels."""
+        return [column for one in self._stacked() for column in one.columns()]
+
+    def to_xarray(self) -> Any:
+        """Return the stacked maps as an xarray.DataTree, read when used, with classes and labels as text.
+
+        The codes stay: ``label`` and ``split`` beside ``class_name`` and ``split_name``, and ``bank_code`` beside
+        ``bank``. Maps that each image has for itself are opened one by one, all of them.
+        """
+        groups: dict[str, Indices | None] = {}
+        for name, chosen in self._chosen.items():
+            if self._facts[name]["stacked"]:
+                groups[name] = chosen
+            else:
+                groups.update({f"images/{n}/{name}": chosen for n in self._sized()})
+        return open_tree(self.path, groups)
+
+    # -- facts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def pipeline(self) -> dict[str, Any]:
+        """The pipeline that made the stack, defaults filled in."""
+        return dict(self._header["pipeline"])
+
+    @property
+    def status(self) -> str:
+        """``complete``, or ``partial`` while or after a run that did not end."""
+        return str(self._header["status"])
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Path of every image without features, and why."""
+        reasons = self._attributes("ok").get("reasons", {})
+        return {str(self.paths[int(image)]): reason for image, reason in reasons.items()}
+
+    def info(self) -> dict[str, Any]:
+        """Return all facts as plain data, ready for JSON."""
+        return {
+            "path": str(self.path),
+            "status": self.status,
+            "images": self.n,
+            "ok": int(self.ok.sum()),
+            "classes": _counts(self.labels, self.classes),
+            "splits": _counts(self.splits, self.split_names),
+            "maps": [self._map_info(name) for name in self._chosen],
+            "stored_bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            "failures": self.failures,
+            **{key: self._header[key] for key in ("format", "versions", "digests", "pipeline")},
+        }
+
+    def __repr__(self) -> str:
+        lines = [f"<Stack {self.path}: {self.n} images, {len(self.classes)} classes, {self.status}>"]
+        for name in self._chosen:
+            if self._facts[name]["stacked"]:
+                lines.append(f"  {self[name]!r}")
+            else:
+                lines.append(f"  {name}: a map for each image")
+        return "\n".join(lines)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _root(self) -> zarr.Group:
+        return zarr.open_group(str(self.path), mode="r")
+
+    def _group(self, name: str) -> zarr.Group:
+        group: Any = self._root[name]
+        return group  # type: ignore[no-any-return]
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        array: Any = self._root[name]
+        return np.asarray(array[...])
+
+    def _attributes(self, name: str) -> dict[str, Any]:
+        return dict(self._root[name].attrs)
+
+    def _wrong(self, what: str, change: str = "") -> StoreError:
+        return StoreError(Problem(str(self.path), what, change))
+
+    def _check_name(self, name: str) -> None:
+        if name not in self._chosen:
+            change = suggest(name, self._chosen) or f"There are {', '.join(self._chosen)}."
+            raise self._wrong(f"has no map {name!r}.", change)
+
+    def _check_complete(self, allow_partial: bool) -> None:
+        if self.status != "complete" and not allow_partial:
+            change = "Run the pipeline again: it goes on where it stopped. allow_partial=True takes it as it is."
+            raise self._wrong("is not complete.", change)
+
+    def _own_map(self, n: int, name: str) -> FeatureMap:
+        self._check_name(name)
+        group = f"images/{n}/{name}"
+        if group not in self._root:
+            reason = "the maps are stacked" if self._facts[name]["stacked"] else "no such image, or it cannot be read"
+            raise self._wrong(f"has no map {group!r}: {reason}.")
+        return FeatureMap(self._group(group), group, self._chosen[name])
+
+    def _sized(self) -> list[int]:
+        """Return the images that have maps of their own: those whose size is known."""
+        return [int(n) for n in np.flatnonzero(self._array("height") > 0)]
+
+    def _any(self, name: str) -> FeatureMap | None:
+        """Return a map, or where each image has its own, some image's: their features are the same."""
+        if self._facts[name]["stacked"]:
+            return self[name]
+        sized = self._sized()
+        return self._own_map(sized[0], name) if sized else None
+
+    def _stacked(self) -> list[FeatureMap]:
+        maps = [self[name] for name in self._chosen if self._facts[name]["stacked"]]
+        if not maps:
+            what = "has no map of one shape for all images, so there is no matrix."
+            raise self._wrong(what, "End a branch with pool: {mean: {grid: [2, 2]}}, or give images.size.")
+        return maps
+
+    def _rows(self, split: str | None, ok_only: bool) -> Indices:
+        keep = self.ok.copy() if ok_only else np.ones(self.n, np.bool_)
+        if split is not None:
+            if split not in self.split_names:
+                there = ", ".join(self.split_names)
+                change = (
+                    f"There are {there}." if there else "Its images are not split: set images.split, and run again."
+                )
+                raise self._wrong(f"has no split {split!r}.", change)
+            keep &= self.splits == self.split_names.index(split)
+        return np.flatnonzero(keep)
+
+    def _map_info(self, name: str) -> dict[str, Any]:
+        info = {key: self._facts[name][key] for key in ("name", "branch", "scale", "stacked")}
+        one = self._any(name)
+        if one is None:
+            return info
+        values: dict[str, list[Any]] = {}
+        for labels in one.labels:
+            for label, value in labels.items():
+                if value not in values.setdefault(label, []):
+                    values[label].append(value)
+        info |= {"dtype": str(one.dtype), "features": one.shape[-1], "labels": values, "window": one.attrs["window"]}
+        if info["stacked"]:
+            info |= {
+                "shape": list(one.shape),
+                "chunk": list(one.chunks),
+                "shard": list(one.shards),
+                "bytes": one.nbytes,
+            }
+        return info
+
+
+def _compose(before: Indices | None, then: Indices) -> Indices:
+    return then if before is None else before[then]
+
+
+def _fill(columns: npt.NDArray[np.float32], one: FeatureMap, rows: Indices) -> None:
+    """Fill the columns of one map, a shard of images at a time."""
+    for span in cut(len(one), one.shards[0]):
+        first, last = np.searchsorted(rows, [span.start, span.stop])
+        if first == last:
+            continue
+        wanted = rows[first:last]
+        low, high = int(wanted[0]), int(wanted[-1]) + 1
+        values = one[low:high]
+        if last - first < high - low:
+            values = values[wanted - low]
+        columns[first:last] = values.reshape(last - first, -1)
+
+
+def _counts(codes: npt.NDArray[np.integer], names: tuple[str, ...]) -> dict[str, int]:
+    return {name: int((codes == code).sum()) for code, name in enumerate(names)}

@@ -1,0 +1,1 @@
+"""The feature stack on disk: plain zarr version 3."""

@@ -1,0 +1,68 @@
+"""The store as an xarray DataTree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featpipe.errors import Problem, StoreError
+
+
+def open_tree(path: Path, groups: Mapping[str, npt.NDArray[np.intp] | None]) -> Any:
+    """Return a store as a lazily loaded xarray.DataTree, codes decoded to names.
+
+    Parameters
+    ----------
+    path : Path
+    groups : mapping of str to array of int, or None
+        Groups of maps to the features chosen from each; None for all.
+
+    Raises
+    ------
+    StoreError
+        If xarray is not installed.
+    """
+    try:
+        import xarray
+    except ImportError:
+        change = 'Install it with pip install "featpipe[xarray]".'
+        raise StoreError(Problem("to_xarray", "xarray is not installed.", change)) from None
+
+    def read(group: str | None) -> Any:
+        return xarray.open_dataset(path, engine="zarr", group=group, chunks=None, consolidated=False)
+
+    tree = {"/": _decode_root(read(None))}
+    for group, chosen in groups.items():
+        data = read(group)
+        tree[group] = _decode(data if chosen is None else data.isel(feature=chosen))
+    return xarray.DataTree.from_dict(tree, name=path.stem)
+
+
+def _decode_root(data: Any) -> Any:
+    names = {"class_name": ("label", "classes"), "split_name": ("split", "splits")}
+    return data.assign_coords(
+        {
+            new: (data[code].dims, _texts(data[code].attrs[key], data[code].values))
+            for new, (code, key) in names.items()
+            if data[code].attrs.get(key)
+        }
+    )
+
+
+def _decode(data: Any) -> Any:
+    """Give every text label as text; its codes stay beside it as ``<label>_code``."""
+    decoded: dict[str, tuple[Any, ...]] = {}
+    for name, code in data.coords.items():
+        if "names" in code.attrs:
+            decoded[name] = (code.dims, _texts(code.attrs["names"], code.values))
+            decoded[f"{name}_code"] = (code.dims, code.values, code.attrs)
+    return data.assign_coords(decoded)
+
+
+def _texts(names: list[str], codes: npt.NDArray[np.integer]) -> npt.NDArray[np.object_]:
+    texts: npt.NDArray[np.object_] = np.array([*names, ""], object)[codes]  # code -1 is the empty text
+    return texts

@@ -1,0 +1,239 @@
+"""One task, whole: read its images, run every layer of every branch and scale, write its shards, return a receipt.
+
+images ──read──▶ (n, y, x, c) ──chain──▶ maps ──write──▶ shards          the same task run twice writes the same bytes
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from featpipe.chain.execute import run_schedule, whole_schedule
+from featpipe.chain.stream import stream_image
+from featpipe.errors import ImageError
+from featpipe.geometry.axis import Span
+from featpipe.images.reader import Reader
+from featpipe.plan.layout import array_plan, block_spans
+from featpipe.plan.model import Plan, Task
+from featpipe.plan.program import ROOT
+from featpipe.plan.schedule import make_schedule, node_shapes
+from featpipe.store.write import StoreWriter, to_stored
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that gave no features, and why."""
+
+    image: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished task tells; small, for it travels."""
+
+    task: int
+    images: int
+    failures: tuple[Failure, ...]
+    pixels: int
+    """Input pixels read, halo included."""
+    bytes_written: int
+    """Features written, before compression."""
+    seconds: dict[str, float]
+    """Spent on ``read``, ``compute`` and ``write``."""
+
+
+@dataclass(eq=False)
+class Work:
+    """All that tasks share: sent once to every worker, opened there."""
+
+    plan: Plan
+    reader: Reader
+    writer: StoreWriter
+
+    def run(self, index: int) -> Receipt:
+        """Run one task; raises `ImageError` only where ``images.on_error`` is ``fail``."""
+        task = self.plan.tasks[index]
+        run = _Run(self, task)
+        if task.block is not None:
+            run.block(task.block)
+        elif self.plan.pieces.stream[0]:
+            run.stream()
+        else:
+            run.batch()
+        return run.receipt()
+
+
+@dataclass(eq=False)
+class _Run:
+    work: Work
+    task: Task
+    failures: list[Failure] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "compute": 0.0, "write": 0.0})
+    pixels: int = 0
+    written: int = 0
+
+    @property
+    def plan(self) -> Plan:
+        return self.work.plan
+
+    def receipt(self) -> Receipt:
+        count = self.task.images.length
+        return Receipt(self.task.index, count, tuple(self.failures), self.pixels, self.written, self.seconds)
+
+    # -- the three kinds of task --------------------------------------------------------------------------------------
+
+    def batch(self) -> None:
+        """Small images: a few in work at once, the stacked maps gathered to whole shards."""
+        nodes = frozenset(self.plan.maps[i].node for i in self.task.maps)
+        shards = self._empty_shards()
+        for rows, pixels in self._groups():
+            schedule = whole_schedule(self.plan.program, (pixels.shape[1], pixels.shape[2]), nodes)
+            for node, values in self._timed(run_schedule(self.plan.program, schedule, {ROOT: pixels})):
+                self._gather(shards, node, rows, values)
+        self._write_shards(shards)
+
+    def stream(self) -> None:
+        """Grid pooling of large images, one after another, each read piece by piece."""
+        nodes = {self.plan.maps[i].node for i in self.task.maps}
+        shards = self._empty_shards()
+        for image in range(*self.task.images):
+            if image in self.plan.collection.unreadable:
+                self._fail(image, self.plan.collection.unreadable[image])
+                continue
+            read = partial(self._read, image)
+            streamed = stream_image(
+                self.plan.program,
+                self.plan.shape(image),
+                nodes,
+                self.plan.pieces.stream,
+                read,
+                self.plan.pieces.read_rows,
+            )
+            try:
+                for node, values in self._timed(streamed):
+                    self._gather(shards, node, [image], values)
+            except ImageError as error:
+                self._fail(image, str(error))
+        self._write_shards(shards)
+
+    def block(self, at: tuple[int, int]) -> None:
+        """One block of a large image: read core and halo, write a shard of every map."""
+        image, plan = self.task.images.start, self.plan
+        shape = plan.shape(image)
+        shapes = node_shapes(plan.program, shape)
+        assert plan.block is not None
+        owned: dict[int, tuple[Span, Span]] = {}
+        for i in self.task.maps:
+            spans = block_spans(plan.maps[i], plan.block, at, shapes[plan.maps[i].node])
+            if spans is not None:
+                owned[i] = spans
+        schedule = make_schedule(plan.program, shape, {plan.maps[i].node: spans for i, spans in owned.items()})
+        try:
+            pixels = self._read(image, *schedule.needs[ROOT])[None]
+        except ImageError as error:
+            self._fail(image, str(error))
+            return
+        for node, values in self._timed(run_schedule(plan.program, schedule, {ROOT: pixels})):
+            for i, spans in owned.items():
+                if plan.maps[i].node == node:
+                    self._write(i, image, spans, values)
+
+    def _timed(self, maps: Iterator[tuple[int, Float32]]) -> Iterator[tuple[int, Float32]]:
+        """Pass maps through; the time taken to make them, less the reading within, is ``compute``."""
+        while True:
+            start, read = time.perf_counter(), self.seconds["read"]
+            item = next(maps, None)
+            self.seconds["compute"] += time.perf_counter() - start - (self.seconds["read"] - read)
+            if item is None:
+                return
+            yield item
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _groups(self) -> Iterator[tuple[list[int], Float32]]:
+        """Yield runs of images of one shape, as rows and (n, y, x, c) pixels."""
+        rows: list[int] = []
+        pixels: list[Float32] = []
+        for image in range(*self.task.images):
+            one = self._read_image(image)
+            if one is None:
+                continue
+            if rows and (len(rows) == self.plan.pieces.group or one.shape != pixels[0].shape):
+                yield rows, np.stack(pixels)
+                rows, pixels = [], []
+            rows.append(image)
+            pixels.append(one)
+        if rows:
+            yield rows, np.stack(pixels)
+
+    def _read_image(self, image: int) -> Float32 | None:
+        if image in self.plan.collection.unreadable:
+            self._fail(image, self.plan.collection.unreadable[image])
+            return None
+        height, width = self.plan.shape(image)
+        try:
+            return self._read(image, Span(0, height), Span(0, width))
+        except ImageError as error:
+            self._fail(image, str(error))
+            return None
+
+    def _read(self, image: int, y: Span, x: Span) -> Float32:
+        start = time.perf_counter()
+        pixels = self.work.reader.read(image, y, x)
+        self.seconds["read"] += time.perf_counter() - start
+        self.pixels += y.length * x.length
+        return pixels
+
+    def _fail(self, image: int, reason: str) -> None:
+        if self.plan.pipeline.images.on_error == "fail":
+            raise ImageError(reason)
+        self.failures.append(Failure(image, reason))
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def _empty_shards(self) -> dict[int, npt.NDArray[np.floating]]:
+        """Return a shard of NaN for every stacked map: rows of images that fail stay so."""
+        shards = {}
+        readable = int(np.argmax(self.plan.collection.heights > 0))
+        for i in self.task.maps:
+            if self.plan.maps[i].stacked:
+                shape = (self.task.images.length, *array_plan(self.plan, i, readable).shape[1:])
+                shards[i] = np.full(shape, np.nan, self.plan.pipeline.store.dtype)
+        return shards
+
+    def _gather(self, shards: dict[int, npt.NDArray[np.floating]], node: int, rows: list[int], values: Float32) -> None:
+        for i in self.task.maps:
+            if self.plan.maps[i].node != node:
+                continue
+            if i in shards:
+                at = np.array(rows) - self.task.images.start
+                shards[i][at] = to_stored(values, shards[i].dtype)
+            else:
+                for row, one in zip(rows, values, strict=True):
+                    self._write(i, row, (Span(0, one.shape[0]), Span(0, one.shape[1])), one[None])
+
+    def _write_shards(self, shards: dict[int, npt.NDArray[np.floating]]) -> None:
+        for i in list(shards):
+            self._write_region(self.plan.maps[i].name, (slice(*self.task.images),), shards.pop(i))
+
+    def _write(self, map_index: int, image: int, spans: tuple[Span, Span], values: Float32) -> None:
+        region = (slice(*spans[0]), slice(*spans[1]))
+        name = self.plan.maps[map_index].name
+        if self.plan.maps[map_index].stacked:
+            self._write_region(name, (slice(image, image + 1), *region), values)
+        else:
+            self._write_region(f"images/{image}/{name}", region, values[0])
+
+    def _write_region(self, group: str, region: tuple[slice, ...], values: npt.NDArray[np.floating]) -> None:
+        start = time.perf_counter()
+        self.work.writer.write(group, region, values)
+        self.seconds["write"] += time.perf_counter() - start
+        self.written += values.size * np.dtype(self.plan.pipeline.store.dtype).itemsize
