@@ -99,12 +99,19 @@ def _spaced(parts: Iterable[RenderableType]) -> Group:
 
 
 def _section(title: str, lines: Iterable[str]) -> RenderableType:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", min_width=7, no_wrap=True)
-    grid.add_column(overflow="fold")
+    rows: list[RenderableType] = []
+    indent = max(7, len(title)) + 2
     for i, line in enumerate(lines):
-        grid.add_row(title if i == 0 else "", Text(line))
-    return grid
+        head = Text((title if i == 0 else "").ljust(indent), style="bold")
+        if " " not in line:  # a path stays in one piece, however long: it will be copied
+            rows.append(Text.assemble(head, line, no_wrap=True, overflow="ignore"))
+            continue
+        grid = Table.grid()
+        grid.add_column(width=indent)
+        grid.add_column()
+        grid.add_row(head, Text(line))
+        rows.append(grid)
+    return Group(*rows)
 
 
 def _code(title: str, lines: Iterable[str]) -> RenderableType:
