@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
+
+from featpipe.errors import Problem, RunError
 
 WORKER_SHARE = 0.7
 """Of a worker's memory; beyond it Dask's workers begin to spill, and then to pause."""
@@ -27,18 +29,21 @@ class Job(Protocol):
     def run(self, index: int) -> Any: ...
 
 
-def make_graph(job: Job, tasks: int) -> Graph:
-    """Return the graph of a run: ``tasks`` independent entries."""
-    return {("featpipe", i): (job.run, i) for i in range(tasks)}
+def make_graph(job: Job, tasks: Iterable[int]) -> Graph:
+    """Return the graph of a run: an independent entry for each task."""
+    return {("featpipe", i): (job.run, i) for i in tasks}
 
 
-def run_threads(job: Job, tasks: int, threads: int, on_receipt: Callable[[Any], None], stop: threading.Event) -> None:
+def run_threads(
+    job: Job, tasks: Iterable[int], threads: int, on_receipt: Callable[[Any], None], stop: threading.Event
+) -> None:
     """Run all tasks on threads of this process.
 
     Parameters
     ----------
     job : Job
-    tasks : int
+    tasks : iterable of int
+        Which tasks to run.
     threads : int
     on_receipt : callable
         Called in this thread with each receipt as it comes.
@@ -55,16 +60,20 @@ def run_threads(job: Job, tasks: int, threads: int, on_receipt: Callable[[Any], 
         if receipt is not None:
             on_receipt(receipt)
 
-    graph = {key: (run, index) for key, (_, index) in make_graph(job, tasks).items()}
+    graph: Graph = {key: (run, index) for key, (_, index) in make_graph(job, tasks).items()}
     with threadpool_limits(1), Callback(posttask=arrived):
         get(graph, list(graph), num_workers=threads)
 
 
-def run_cluster(job: Job, tasks: int, address: str, on_receipt: Callable[[Any], None], stop: threading.Event) -> None:
-    """Run all tasks on a Dask cluster, a bounded number under way at once.
+def run_cluster(
+    job: Job, tasks: Iterable[int], address: str, on_receipt: Callable[[Any], None], stop: threading.Event
+) -> None:
+    """Run tasks on a Dask cluster, a bounded number under way at once.
 
     Parameters
     ----------
+    job : Job
+    tasks : iterable of int
     address : str
         Of the scheduler, e.g. ``tcp://127.0.0.1:8786``.
 
@@ -72,21 +81,28 @@ def run_cluster(job: Job, tasks: int, address: str, on_receipt: Callable[[Any], 
     ------
     OSError
         If no scheduler answers there.
+    RunError
+        If workers died while they ran a task.
     """
-    from distributed import Client, as_completed
+    from distributed import Client, KilledWorker, as_completed
 
     with Client(address, timeout="20s", set_as_default=False) as client:
         shared = client.scatter(job, broadcast=True, hash=False)
         window = 4 * max(1, sum(client.nthreads().values()))
-        indices = iter(range(tasks))
+        indices = iter(tasks)
         running = as_completed(loop=client.loop, with_results=True)
         for _, index in zip(range(window), indices, strict=False):
             running.add(client.submit(_run_shared, shared, index, pure=False, key=f"featpipe-{index}"))
-        for _, receipt in running:
-            on_receipt(receipt)
-            following = None if stop.is_set() else next(indices, None)
-            if following is not None:
-                running.add(client.submit(_run_shared, shared, following, pure=False, key=f"featpipe-{following}"))
+        try:
+            for _, receipt in running:
+                on_receipt(receipt)
+                following = None if stop.is_set() else next(indices, None)
+                if following is not None:
+                    running.add(client.submit(_run_shared, shared, following, pure=False, key=f"featpipe-{following}"))
+        except KilledWorker as error:
+            what = f"workers died while they ran {error.task}, the last of them {error.last_worker.address}."
+            change = "Look into its log; if it ran out of memory, plan with less (--memory). Then run again."
+            raise RunError(Problem("cluster", what, change)) from error
 
 
 def cluster_resources(address: str) -> tuple[int | None, int]:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import psutil
 
 from featpipe import graph
-from featpipe.errors import ImageError, RunError
+from featpipe.errors import ImageError, RunError, StoreError
 from featpipe.images.reader import open_reader
 from featpipe.images.scan import scan
 from featpipe.plan.budget import Resources
@@ -28,6 +28,7 @@ from featpipe.plan.model import Plan
 from featpipe.spec.defaults import resolved
 from featpipe.spec.pipeline import Pipeline
 from featpipe.store.create import check_target, create_store
+from featpipe.store.receipts import Receipts
 from featpipe.store.write import StoreWriter
 from featpipe.task import Failure, Receipt, Work
 
@@ -40,7 +41,7 @@ MEMORY_SHARE = 0.6
 class Progress(Protocol):
     """Who wants to see the run go on."""
 
-    def start(self, plan: Plan) -> None: ...
+    def start(self, plan: Plan, tasks: Sequence[int]) -> None: ...
 
     def update(self, receipt: Receipt) -> None: ...
 
@@ -57,6 +58,9 @@ class RunReport:
     failures: list[Failure] = field(default_factory=list)
     paths: tuple[str, ...] = ()
     tasks: int = 0
+    """Tasks done by this run."""
+    resumed: int = 0
+    """Tasks that an earlier run had done."""
     pixels: int = 0
     bytes_written: int = 0
     seconds: float = 0.0
@@ -117,19 +121,27 @@ def run_plan(
     """
     target = Path(plan.pipeline.store.path)
     digests = plan_digests(plan)
-    if check_target(target, digests, overwrite=overwrite) == "complete":
+    found = check_target(target, digests, overwrite=overwrite)
+    if found == "complete":
         return RunReport(str(target), "unchanged", len(plan.collection), paths=plan.collection.paths)
     attributes = {"pipeline": resolved(plan.pipeline), "digests": digests}
     arrays = ((plan.maps[i], array) for i, array in array_plans(plan))
     create_store(target, arrays, plan.collection, attributes)
-    run = _Run(plan, target, progress)
+    receipts = Receipts(target, digests)
+    run = _Run(plan, target, receipts, progress)
+    if found == "partial":
+        run.resume()
+    else:
+        receipts.begin()
     run.execute(scheduler)
     return run.finish()
 
 
 class _Run:
-    def __init__(self, plan: Plan, target: Path, progress: Progress | None) -> None:
+    def __init__(self, plan: Plan, target: Path, receipts: Receipts, progress: Progress | None) -> None:
         self.plan = plan
+        self.receipts = receipts
+        self.done: set[int] = set()
         self.writer = StoreWriter(target)
         self.progress = progress
         self.stop = threading.Event()
@@ -137,19 +149,30 @@ class _Run:
         self.phases: Counter[str] = Counter()
         self.failures: dict[int, Failure] = {}
 
+    def resume(self) -> None:
+        """Take over what an earlier run of the same plan has done."""
+        receipts = self.receipts.read()
+        if not receipts:
+            self.receipts.begin()
+        self.done = set(receipts)
+        self.report.resumed = len(receipts)
+        for receipt in receipts.values():
+            for image, reason in receipt["failures"].items():
+                self.failures[int(image)] = Failure(int(image), reason)
+
     def execute(self, scheduler: str | None) -> None:
         job = Work(self.plan, open_reader(self.plan.pipeline.images, self.plan.collection), self.writer)
-        tasks = len(self.plan.tasks)
+        tasks = [task.index for task in self.plan.tasks if task.index not in self.done]
         start = time.perf_counter()
         if self.progress is not None:
-            self.progress.start(self.plan)
+            self.progress.start(self.plan, tasks)
         try:
             with drain_on_interrupt(self.stop, self.progress):
                 if scheduler is None:
                     graph.run_threads(job, tasks, self.plan.memory.threads, self._arrived, self.stop)
                 else:
                     graph.run_cluster(job, tasks, scheduler, self._arrived, self.stop)
-        except ImageError as error:
+        except (ImageError, StoreError) as error:
             raise RunError(error.problems) from error
         finally:
             self.report.seconds = time.perf_counter() - start
@@ -161,6 +184,7 @@ class _Run:
         report.bytes_written += receipt.bytes_written
         self.phases.update(receipt.seconds)
         self.failures.update({failure.image: failure for failure in receipt.failures})
+        self.receipts.add(receipt.task, {failure.image: failure.reason for failure in receipt.failures})
         if self.progress is not None:
             self.progress.update(receipt)
 
@@ -168,13 +192,15 @@ class _Run:
         report = self.report
         report.phases = dict(self.phases)
         report.failures = [self.failures[image] for image in sorted(self.failures)]
-        if report.tasks < len(self.plan.tasks):
+        if report.resumed + report.tasks < len(self.plan.tasks):
             report.status = "interrupted"
             return report
-        self.writer.finish({failure.image: failure.reason for failure in report.failures})
         if len(report.failures) == len(self.plan.collection):
+            self.receipts.remove()
             reasons = Counter(failure.reason for failure in report.failures).most_common(1)
             raise RunError(f"none of the {report.images} images could be read; the commonest reason: {reasons[0][0]}")
+        self.writer.finish({failure.image: failure.reason for failure in report.failures})
+        self.receipts.remove()
         return report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,14 +30,18 @@ class Tally:
     images: int = 0
     weight: int = 1
     done: int = 0
+    before: int = 0
+    """What of ``done`` an earlier run had done."""
     bytes_written: int = 0
     failed: set[int] = field(default_factory=set)
     began: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def of(cls, plan: Plan) -> Tally:
+    def of(cls, plan: Plan, tasks: Sequence[int]) -> Tally:
         """Return the tally of a run that begins now; every task weighs as much as it has images or blocks."""
-        return cls(len(plan.collection), max(1, sum(task.images.length for task in plan.tasks)))
+        weight = sum(task.images.length for task in plan.tasks)
+        before = weight - sum(plan.tasks[task].images.length for task in tasks)
+        return cls(len(plan.collection), max(1, weight), done=before, before=before)
 
     def add(self, receipt: Receipt) -> None:
         self.done += receipt.images
@@ -51,16 +55,16 @@ class Tally:
     def rates(self) -> str:
         """Return the speed, and what failed, in words."""
         seconds = max(1e-9, time.perf_counter() - self.began)
-        text = (
-            f"{scaled_text(self.images_done / seconds)} images/s, {bytes_text(self.bytes_written / seconds)}/s features"
-        )
+        images = self.images * (self.done - self.before) / self.weight
+        text = f"{scaled_text(images / seconds)} images/s, {bytes_text(self.bytes_written / seconds)}/s features"
         return text + (f", {len(self.failed):,} failed" if self.failed else "")
 
     def line(self) -> str:
         """Return everything in one line."""
         seconds = time.perf_counter() - self.began
-        left = seconds * (self.weight - self.done) / self.done if self.done else 0.0
-        ahead = f", {seconds_text(left)} left" if 0 < self.done < self.weight else ""
+        here = self.done - self.before
+        left = seconds * (self.weight - self.done) / here if here else 0.0
+        ahead = f", {seconds_text(left)} left" if here and self.done < self.weight else ""
         share = self.done / self.weight
         return (
             f"featpipe: {self.images_done:,} of {count_text(self.images, 'image')} ({share:.0%}), {self.rates()}{ahead}"
@@ -75,12 +79,14 @@ class LineProgress:
         self.tally = Tally()
         self.last = 0.0
 
-    def start(self, plan: Plan) -> None:
-        self.tally = Tally.of(plan)
+    def start(self, plan: Plan, tasks: Sequence[int]) -> None:
+        self.tally = Tally.of(plan, tasks)
         self.last = time.perf_counter()
-        tasks, threads = count_text(len(plan.tasks), "task"), count_text(plan.memory.threads, "thread")
+        todo, threads = count_text(len(plan.tasks), "task"), count_text(plan.memory.threads, "thread")
+        if len(tasks) < len(plan.tasks):
+            todo += f" ({len(plan.tasks) - len(tasks):,} of them done before)"
         images, peak = count_text(len(plan.collection), "image"), bytes_text(plan.memory.peak)
-        say(f"featpipe: {images} in {tasks} on {threads}, at most {peak} of memory, to {plan.pipeline.store.path}")
+        say(f"featpipe: {images} in {todo} on {threads}, at most {peak} of memory, to {plan.pipeline.store.path}")
 
     def update(self, receipt: Receipt) -> None:
         self.tally.add(receipt)
@@ -100,9 +106,9 @@ class BarProgress:
         self.tally = Tally()
         self.task: TaskID | None = None
 
-    def start(self, plan: Plan) -> None:
-        self.tally = Tally.of(plan)
-        self.task = self.bar.add_task("", total=self.tally.weight, **self._fields())
+    def start(self, plan: Plan, tasks: Sequence[int]) -> None:
+        self.tally = Tally.of(plan, tasks)
+        self.task = self.bar.add_task("", total=self.tally.weight, completed=self.tally.done, **self._fields())
 
     def update(self, receipt: Receipt) -> None:
         self.tally.add(receipt)

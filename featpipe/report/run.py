@@ -31,6 +31,7 @@ class Report(Protocol):
     status: Any
     images: int
     tasks: int
+    resumed: int
     pixels: int
     bytes_written: int
     seconds: float
@@ -52,7 +53,8 @@ def run_facts(report: Report, plan: Plan) -> dict[str, Any]:
         "failed": len(report.failures),
         "failures": group_failures(report.failures, plan.collection.paths),
         "tasks": len(plan.tasks),
-        "tasks_done": report.tasks,
+        "tasks_done": report.resumed + report.tasks,
+        "tasks_resumed": report.resumed,
         "seconds": report.seconds,
         "pixels": report.pixels,
         "bytes_written": report.bytes_written,

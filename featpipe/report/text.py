@@ -246,6 +246,8 @@ def _run_lines(facts: Facts) -> Iterator[str]:
         yield f"{done:,} of {images} done, {failed} FAILED: their features are NaN and their ok is false."
     else:
         yield f"{count_text(done, 'image')} done, none failed."
+    if facts["tasks_resumed"]:
+        yield f"{facts['tasks_resumed']:,} of {count_text(facts['tasks'], 'task')} had been done by an earlier run."
     yield (
         f"{seconds_text(facts['seconds'])} · {scaled_text(facts['images_per_second'])} images/s · "
         f"{scaled_text(facts['pixels_per_second'])}pixel/s read · "

@@ -135,7 +135,7 @@ def test_a_plan_fits_the_width_and_cuts_nothing(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = featpipe("plan", folder / "pipeline.yaml", "--set", "store.path=/x.zarr").out.splitlines()
-    assert max(map(len, lines)) <= columns
+    assert max(len(line) for line in lines if str(folder) not in line) <= columns  # a path stays in one piece
     assert sum("FLOP/image" in line for line in lines) == 3
     assert not any("…" in line for line in lines)
 
@@ -173,7 +173,7 @@ def test_a_second_run_changes_nothing_and_says_so(folder: Path, featpipe: Any) -
     done = featpipe("run", folder / "pipeline.yaml")
     assert done.code == 0
     assert done.out.startswith("Unchanged")
-    assert "nothing to do" in done.out
+    assert "nothing to do" in " ".join(done.out.split())
     assert {path: path.stat().st_mtime_ns for path in (folder / "out.zarr").rglob("*")} == before
     assert "nothing to do" in featpipe("plan", folder / "pipeline.yaml").out
 

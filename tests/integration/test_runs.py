@@ -108,6 +108,29 @@ def test_the_first_ctrl_c_finishes_running_tasks_and_exits_130(tmp_path: Path) -
     assert featpipe.open(tmp_path / "out.zarr").status == "partial"
 
 
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_never_been_killed(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (200, 128, 128), np.uint8))
+    one = write_pipeline(tmp_path, tmp_path / "images.npy", {"path": "one.zarr", "batch": 4}, a=TEXTURE)
+    two = write_pipeline(tmp_path, tmp_path / "images.npy", {"path": "two.zarr", "batch": 4}, a=TEXTURE)
+    subprocess.run(command("run", one), check=True, capture_output=True)
+    child = subprocess.Popen(command("run", two, "--quiet"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    receipts = tmp_path / "two.zarr.receipts.jsonl"
+    deadline = time.monotonic() + 60
+    while not receipts.exists() or receipts.read_text().count("\n") < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    with receipts.open("a") as file:
+        file.write('{"task": 49, "fai')  # as a process killed in the middle of a line leaves it
+    done = subprocess.run(command("run", two, "--json"), capture_output=True, text=True, check=True)
+    facts = json.loads(done.stdout)
+    assert 3 <= facts["tasks_resumed"] < 50 == facts["tasks_done"]
+    assert features_of(tmp_path / "one.zarr") == features_of(tmp_path / "two.zarr")
+    assert not receipts.exists()
+    assert featpipe.open(tmp_path / "two.zarr").status == "complete"
+
+
 def test_an_unreadable_image_keeps_its_row_and_is_reported(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -197,7 +197,7 @@ def test_planning_and_building_a_graph_read_no_pixels(tmp_path: Path) -> None:
     }
     plan = plan_run(parse_pipeline(data), ROOMY)
     work = Work(plan, open_reader(plan.pipeline.images, plan.collection), StoreWriter(tmp_path / "out.zarr"))
-    graph = make_graph(work, len(plan.tasks))
+    graph = make_graph(work, range(len(plan.tasks)))
     assert plan.collection.shape == (40, 40)
     assert len(graph) == len(plan.tasks) == 3
     assert not (tmp_path / "out.zarr").exists()
@@ -242,5 +242,5 @@ def test_tasks_not_begun_are_left_out_once_the_run_is_stopped(tmp_path: Path) ->
 
     stop = threading.Event()
     receipts: list[int] = []
-    run_threads(Job(), 50, 1, receipts.append, stop)
+    run_threads(Job(), range(50), 1, receipts.append, stop)
     assert len(receipts) == 1

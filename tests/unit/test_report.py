@@ -152,7 +152,7 @@ def test_plain_progress_tells_the_beginning_the_end_and_what_failed(
 ) -> None:
     plan = plan_of(tmp_path, (10, 20, 20), {"batch": 1})
     progress = LineProgress(seconds=1000)
-    progress.start(plan)
+    progress.start(plan, range(len(plan.tasks)))
     for task in plan.tasks:
         failures = (Failure(3, "bad"),) if task.index == 3 else ()
         progress.update(Receipt(task.index, 1, failures, 400, 100, {}))
@@ -164,10 +164,24 @@ def test_plain_progress_tells_the_beginning_the_end_and_what_failed(
     assert "Ctrl-C again" in stopping
 
 
+def test_progress_counts_what_an_earlier_run_did_but_not_as_speed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(tmp_path, (10, 20, 20), {"batch": 1})
+    progress = LineProgress(seconds=0)
+    progress.start(plan, range(8, 10))
+    progress.tally.began -= 10  # seconds
+    progress.update(Receipt(8, 1, (), 400, 100, {}))
+    first, line = capsys.readouterr().err.splitlines()
+    assert "10 images in 10 tasks (8 of them done before)" in first
+    assert "9 of 10 images (90%), " in line
+    assert float(line.partition("(90%), ")[2].partition(" images/s")[0]) < 0.2
+
+
 def test_progress_is_told_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = plan_of(tmp_path, (10, 20, 20), {"batch": 1})
     progress = LineProgress(seconds=0)
-    progress.start(plan)
+    progress.start(plan, range(len(plan.tasks)))
     progress.update(Receipt(0, 1, (), 400, 100, {}))
     line = capsys.readouterr().err.splitlines()[-1]
     assert "1 of 10 images (10%)" in line
