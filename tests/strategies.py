@@ -28,6 +28,10 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
     rows, cols = draw(st.integers(1, 5)), draw(st.integers(1, 5))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     kernels = rng.integers(-8, 9, (draw(st.integers(1, 2)), rows, cols)) / 8
+    if draw(st.booleans()):  # of low rank, so that two passes are cheaper than one
+        rows, cols, rank = rows + 4, cols + 4, draw(st.integers(1, 2))
+        down = rng.integers(-4, 5, (draw(st.integers(1, 3)), rows, rank))
+        kernels = down @ rng.integers(-4, 5, (rank, cols)) / 32
     layer: dict[str, Any] = {
         "kernels": kernels.tolist(),
         "stride": draw(pairs),

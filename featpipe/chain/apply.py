@@ -11,6 +11,7 @@ from featpipe.kernels.convolve import correlate, shift_and_scale
 from featpipe.kernels.pad import cut_block
 from featpipe.kernels.pointwise import activate, standardise
 from featpipe.kernels.pool import fold_features, padding_fill, pool_windows, window_moments
+from featpipe.kernels.separable import correlate_separably
 from featpipe.plan.program import (
     ActivateOp,
     ConvolveOp,
@@ -74,6 +75,18 @@ def _convolve(node: Node, op: ConvolveOp, cut: Float32, out: Spans) -> Float32:
     dilation = (sweeps[0].dilation, sweeps[1].dilation)
     bias = op.bias if op.epsilon is None else np.zeros_like(op.bias)
     for group in op.groups:
+        if group.separable is not None:
+            correlate_separably(
+                cut,
+                group.separable,
+                group.columns,
+                bias,
+                result,
+                corner=group.corner,
+                stride=stride,
+                dilation=dilation,
+            )
+            continue
         correlate(
             cut,
             group.weights,

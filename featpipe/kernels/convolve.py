@@ -7,12 +7,11 @@ vectors of neighbouring pixels where there are few.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from featpipe.kernels.compiled import F32, F64, I64, TRIPLE, given, kernel, result
+from featpipe.kernels.flat import deal_out, interleave
 from featpipe.kernels.tiles import (
     LANES,
     PIXELS,
@@ -69,7 +68,7 @@ def correlate(
     kernels = len(weights)
     taps = np.ascontiguousarray(weights.reshape(kernels, -1).T)
     by_kernel = kernels >= LANES or (kernels >= ROW_KERNELS and out.shape[2] < 2 * LANES)
-    layout = _interleaved(block, stride) if by_kernel else _planar(block, stride)
+    layout = interleave(block, stride) if by_kernel else deal_out(block, stride)
     offsets = layout.tap_offsets(weights.shape[1:], corner, dilation)
     for channel in range(block.shape[3] if each else 1):
         into = columns + channel * bias.size
@@ -112,53 +111,6 @@ def _shift_and_scale(
                 row, m, s = out[n, i, j], mean[n, i, j], scale[n, i, j]
                 for k in range(columns.size):
                     row[columns[k]] = (row[columns[k]] - m * total[k]) * s + bias[k]
-
-
-@dataclass(frozen=True, eq=False)
-class _Layout:
-    """A block as a flat array, and the distances in it."""
-
-    flat: Float32
-    steps: tuple[int, int, int]
-    """From one image, output row and output pixel to the next."""
-    line: int
-    phases: int
-    """Planes that the columns are dealt out to, so that outputs ``phases`` columns apart are neighbours."""
-    phase: int
-    """From one such plane to the next."""
-    pixel: int
-    channel: int
-
-    def tap_offsets(self, taps: tuple[int, ...], corner: tuple[int, int], dilation: tuple[int, int]) -> Int64:
-        """Return where each tap lies from its output's first sample, in the order (y, x, channel)."""
-        y, x, c = np.ogrid[: taps[0], : taps[1], : taps[2]]
-        row, column = corner[0] + y * dilation[0], corner[1] + x * dilation[1]
-        along = column // self.phases * self.pixel + column % self.phases * self.phase
-        offsets: Int64 = (row * self.line + along + c * self.channel).astype(np.int64)
-        return offsets.ravel()
-
-
-def _interleaved(block: Float32, stride: tuple[int, int]) -> _Layout:
-    """Lay out (n, y, x, c) as it is."""
-    _, height, width, channels = block.shape
-    line = width * channels
-    steps = (height * line, line * stride[0], channels * stride[1])
-    return _Layout(block.reshape(-1), steps, line, 1, 0, channels, 1)
-
-
-def _planar(block: Float32, stride: tuple[int, int]) -> _Layout:
-    """Lay out as (n, c, phase, y, x / stride), and some more, for row tiles reach beyond the last row."""
-    images, height, width, channels = block.shape
-    phases = stride[1]
-    line = -(-width // phases)
-    flat = np.zeros(images * channels * phases * height * line + ROW_PIXELS, np.float32)
-    planes = flat[: flat.size - ROW_PIXELS].reshape(images, channels, phases, height, line)
-    for p in range(min(phases, width)):
-        part = block[:, :, p::phases].transpose(0, 3, 1, 2)
-        planes[:, :, p, :, : part.shape[3]] = part
-    plane = height * line
-    steps = (channels * phases * plane, line * stride[0], 1)
-    return _Layout(flat, steps, line, phases, plane, 1, phases * plane)
 
 
 @kernel(given(F32, 1), I64, TRIPLE, given(I64, 1), given(F32, 2), given(F32, 1), given(I64, 1), result(F32, 4))

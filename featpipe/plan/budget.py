@@ -42,6 +42,7 @@ SHORT_TASK_SECONDS = 0.05
 FEW_TASKS = 16
 """A small collection is cut into this many tasks, if they are not too short, so that every core has some."""
 FLOPS_PER_SECOND = 100e9
+VALUES_PER_SECOND = 0.5e9
 PIXELS_PER_SECOND = 20e6
 """Nominal speeds, so that shards depend on the pipeline and not on the machine that planned them."""
 
@@ -124,6 +125,10 @@ class Budget:
         """Return the operations of the whole run."""
         return sum(self._image_flops(shape) * count for shape, count in self._sizes())
 
+    def seconds(self) -> float:
+        """Return the nominal time of the whole run on one thread."""
+        return sum(self._image_seconds(shape) * count for shape, count in self._sizes())
+
     def output_bytes(self, maps: tuple[MapPlan, ...]) -> int:
         """Return the bytes of all features before compression; rows of unreadable images included."""
         total = 0
@@ -145,10 +150,19 @@ class Budget:
         shapes = node_shapes(self.program, image)
         return sum(node_flops(self.program, i, shapes[i][0] * shapes[i][1]) for i in range(len(self.program.nodes)))
 
-    def _seconds(self, pixels: int, fraction: float = 1.0) -> float:
+    def _seconds(self, pixels: int) -> float:
+        """Return the nominal time of so many pixels of the largest image."""
         height, width = self.collection.shape
-        share = fraction * pixels / (height * width)
-        return share * self._image_flops((height, width)) / FLOPS_PER_SECOND + pixels / PIXELS_PER_SECOND
+        return self._image_seconds((height, width)) * pixels / (height * width)
+
+    def _image_seconds(self, image: Shape) -> float:
+        shapes = node_shapes(self.program, image)
+        values = sum(shapes[i][0] * shapes[i][1] * len(node.features) for i, node in enumerate(self.program.nodes))
+        return (
+            self._image_flops(image) / FLOPS_PER_SECOND
+            + values / VALUES_PER_SECOND
+            + image[0] * image[1] / PIXELS_PER_SECOND
+        )
 
     def _stored(self, node: int, spans: Spans) -> int:
         return map_bytes(self.program, node, spans) // FLOAT * self.item

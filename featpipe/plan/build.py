@@ -53,6 +53,7 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
         tasks=(),
         memory=budget.memory(maps, pieces),
         flops=budget.flops(),
+        seconds=budget.seconds(),
         output_bytes=budget.output_bytes(maps),
         notes=tuple(notes),
     )

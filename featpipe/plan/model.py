@@ -110,6 +110,8 @@ class Plan:
     memory: Memory
     flops: int
     """Arithmetic of the whole run, in operations (a multiply-add is two)."""
+    seconds: float
+    """Time of the whole run on one thread, from nominal speeds."""
     output_bytes: int
     """Features before compression, in bytes."""
     notes: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from featpipe.errors import Location
 from featpipe.geometry.axis import IDENTITY, Sweep
 from featpipe.geometry.window import Window
 from featpipe.kernels.bank import Labels
+from featpipe.kernels.separable import SeparableGroup
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -39,11 +40,19 @@ class KernelGroup:
         First tap (y, x) of these kernels in the frame of the bank's largest, in samples (dilation included).
     columns : (k,) int64
         Which feature of the bank each kernel makes.
+    separable : SeparableGroup, optional
+        The same kernels as passes along y and x, where that costs less; each input feature is then filtered by itself.
     """
 
     weights: Float32
     corner: tuple[int, int]
     columns: Int64
+    separable: SeparableGroup | None = None
+
+    @property
+    def multiplies(self) -> int:
+        """Multiply-adds of one output position and input feature (of all of them where the kernels span them)."""
+        return self.weights.size if self.separable is None else self.separable.multiplies
 
 
 @dataclass(frozen=True, eq=False)

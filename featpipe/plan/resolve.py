@@ -11,6 +11,8 @@ from featpipe.geometry.axis import PaddingMode, Sweep
 from featpipe.geometry.window import Window
 from featpipe.kernels.bank import Bank, Labels
 from featpipe.kernels.catalog import build_bank
+from featpipe.kernels.factors import factorise
+from featpipe.kernels.separable import group_factors
 from featpipe.plan.labels import group_features, known_labels, merge_labels, split_labels
 from featpipe.plan.program import (
     POINT,
@@ -178,7 +180,7 @@ class _Builder:
             )
         sweeps = _sweeps(bank.size, spec.stride, spec.dilation, spec.padding)
         op = ConvolveOp(
-            _groups(bank, spec, depth=1 if each else len(inputs)),
+            _groups(bank, spec, each=each, depth=1 if each else len(inputs)),
             np.broadcast_to(bias, (count,)).copy(),
             each,
             spec.contrast.epsilon if spec.contrast else None,
@@ -186,7 +188,10 @@ class _Builder:
         kernels = [kernel.labels for kernel in bank.kernels]
         labels = [merge_labels(kernel, one) for one in inputs for kernel in kernels] if each else kernels
         name = str(kernels[0].get("bank", "kernels"))
-        return self._append(parent, op, sweeps, labels, f"convolve {name} {bank.size[0]}×{bank.size[1]}", where)
+        title = f"convolve {name} {bank.size[0]}×{bank.size[1]}"
+        if any(group.separable is not None for group in op.groups):
+            title += " in 2 passes"
+        return self._append(parent, op, sweeps, labels, title, where)
 
     def _add_activation(self, parent: int, spec: Activation, where: Location) -> int:
         features = self._features(parent)
@@ -254,7 +259,7 @@ def _sweeps(
     return sweeps[0], sweeps[1]
 
 
-def _groups(bank: Bank, spec: Convolve, depth: int = 1) -> tuple[KernelGroup, ...]:
+def _groups(bank: Bank, spec: Convolve, *, each: bool = True, depth: int = 1) -> tuple[KernelGroup, ...]:
     """Gather kernels of one size, centred in the frame of the largest."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for i, kernel in enumerate(bank.kernels):
@@ -267,8 +272,10 @@ def _groups(bank: Bank, spec: Convolve, depth: int = 1) -> tuple[KernelGroup, ..
         if spec.flip:
             stacked = stacked[:, ::-1, ::-1]
         corner = tuple((bank.size[axis] // 2 - size[axis] // 2) * spec.dilation[axis] for axis in (0, 1))
+        factors = factorise(stacked[..., 0]) if each else ()
         weights = np.ascontiguousarray(stacked, np.float32)
-        groups.append(KernelGroup(weights, (corner[0], corner[1]), np.array(columns, np.int64)))
+        separable = group_factors(factors) if factors else None
+        groups.append(KernelGroup(weights, (corner[0], corner[1]), np.array(columns, np.int64), separable))
     return tuple(groups)
 
 

@@ -200,7 +200,7 @@ def node_flops(program: Program, node: int, outputs: int) -> int:
     this = program.nodes[node]
     match this.op:
         case ConvolveOp(groups=groups, each=each):
-            taps = sum(group.weights.size for group in groups)
+            taps = sum(group.multiplies for group in groups)
             return 2 * outputs * taps * (program.width(this.parent) if each else 1)
         case GridOp():
             return 0  # counted by its input's samples, which are few beside the rest

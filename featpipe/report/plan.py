@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.geometry.grid import ceil_div
-from featpipe.plan.budget import FLOPS_PER_SECOND, PIXELS_PER_SECOND
 from featpipe.plan.collection import Collection
 from featpipe.plan.layout import array_plan
 from featpipe.plan.model import MapPlan, Plan
@@ -142,6 +141,4 @@ def _map_facts(plan: Plan, index: int) -> Facts:
 
 def _nominal_seconds(plan: Plan) -> float:
     """Return the time on processors of nominal speed; real ones take a third or three times as long."""
-    pixels = int((plan.collection.heights * plan.collection.widths).sum())
-    threads = min(plan.memory.threads, max(1, len(plan.tasks)))
-    return (plan.flops / FLOPS_PER_SECOND + pixels / PIXELS_PER_SECOND) / threads
+    return plan.seconds / min(plan.memory.threads, max(1, len(plan.tasks)))
