@@ -10,16 +10,20 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
 def _lanes() -> int:
-    """Float32 lanes of this machine's vectors."""
-    features = binding.get_host_cpu_features()
-    return 16 if features.get("avx512f") else 8 if features.get("avx2") else 4
+    """Return the float32 lanes of the vectors that Numba compiles for: NUMBA_CPU_FEATURES or else this machine."""
+    told = config.CPU_FEATURES
+    if told is None:
+        features = {name for name, there in binding.get_host_cpu_features().items() if there}
+    else:
+        features = {name[1:] for name in told.split(",") if name.startswith("+")}
+    return 16 if "avx512f" in features else 8 if "avx2" in features else 4
 
 
 LANES = _lanes()
