@@ -52,11 +52,22 @@ def _cut_axis(
     if wanted.start >= have.start and wanted.stop <= have.stop:
         index[axis] = wanted.within(have)
         return block[tuple(index)]
-    copied = sources(wanted, length, mode)
-    outside = copied < 0
-    index[axis] = np.where(outside, 0, copied - have.start)
-    out = block[tuple(index)]
-    if outside.any():
-        index[axis] = np.flatnonzero(outside)
-        out[tuple(index)] = fill
+    shape = list(block.shape)
+    shape[axis] = wanted.length
+    out = np.empty(shape, np.float32)
+    inside = Span(min(max(wanted.start, 0), length), max(min(wanted.stop, length), 0))
+    before, after = Span(wanted.start, min(wanted.stop, 0)), Span(max(wanted.start, length), wanted.stop)
+    for part in (before, inside, after):
+        if part.length <= 0:
+            continue
+        index[axis] = part.within(wanted)
+        target = out[tuple(index)]
+        if part == inside:
+            index[axis] = part.within(have)
+            target[...] = block[tuple(index)]
+        elif mode == "zero":
+            target[...] = fill
+        else:
+            index[axis] = sources(part, length, mode) - have.start
+            target[...] = block[tuple(index)]
     return out

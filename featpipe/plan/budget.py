@@ -88,12 +88,17 @@ class Budget:
             whole_image = ceil_div(whole_image * min(pixels, height * width), height * width)
         return whole_image + self.collection.region_bytes
 
-    def one_image(self) -> int:
-        """Return the bytes of a task that computes the largest image whole."""
+    def needs_blocks(self) -> bool:
+        """Return whether the largest image is too much for one task: its memory, its shards, or its time."""
         outputs = {output.node for output in self.program.outputs}
         stored = [self._stored(node, whole(self.shapes[node])) for node in outputs]
         working = peak_bytes(self.program, self._whole(outputs), 1)
-        return self.decode() + sum(working.values()) + sum(stored) + write_overhead_bytes(max(stored))
+        needed = self.decode() + sum(working.values()) + sum(stored) + write_overhead_bytes(max(stored))
+        if needed > self.resources.task_bytes or max(stored) > 8 * SHARD_BYTES:
+            return True
+        # where every block would decode the whole image again, a large shard is the lesser evil
+        much = max(stored) > 2 * SHARD_BYTES or self._image_seconds(self.collection.shape) > 4 * TASK_SECONDS
+        return self.collection.regions and much
 
     def choose_pieces(self, maps: tuple[MapPlan, ...], *, large: bool) -> Pieces:
         """Return what to read, compute and write at once; ``large``: images are too large to be computed whole."""

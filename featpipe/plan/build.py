@@ -35,7 +35,7 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
     program = make_program(pipeline.features, collection.channels)
     collection, notes = exclude_misfits(program, collection, pipeline.images.on_error)
     budget = Budget(pipeline, collection, program, resources)
-    large = pipeline.store.block is not None or budget.one_image() > resources.task_bytes
+    large = pipeline.store.block is not None or budget.needs_blocks()
     maps = _make_maps(program, collection, large=large)
     pieces = budget.choose_pieces(maps, large=large)
     block = pieces.block

@@ -129,7 +129,7 @@ def strip_rows(program: Program, schedule: Schedule, segment: Segment) -> int:
     through = segment.nodes[:-1] if grid else segment.nodes
     if not through:
         return schedule.shapes[segment.source][0]
-    per_row, stride, overlap = 1, 1, 0
+    per_row, stride, overlap, tall = 1, 1, 0, 1
     for node in reversed(through):
         width = schedule.needs[node][1].length * program.width(node) * FLOAT
         per_row = max(per_row, width * stride)
@@ -137,7 +137,10 @@ def strip_rows(program: Program, schedule: Schedule, segment: Segment) -> int:
         if not isinstance(program.nodes[node].op, (ConvolveOp, LocalOp)):
             overlap += max(0, sweep.extent - sweep.stride) * stride
             stride *= sweep.stride
-    rows = max(1, STRIP_BYTES // per_row, ceil(8 * overlap / stride))
+        else:
+            tall = max(tall, sweep.extent)
+    # neither should an overlapping pooling compute many rows twice, nor a tall kernel copy its halo for a few rows
+    rows = max(1, STRIP_BYTES // per_row, ceil(8 * overlap / stride), ceil(tall / (2 * stride)))
     return ceil(rows / TILE) * TILE if grid else rows
 
 

@@ -22,11 +22,11 @@ TEMPORARY = ".partial"
 """Ending of files being written, as zarr's own."""
 ROOT_COORDINATES = ("path", "label", "split", "ok", "height", "width")
 
-CNAME: Literal["zstd"] = "zstd"
+CNAME: Literal["lz4"] = "lz4"
 LEVEL = 1
-SHUFFLE: Literal["shuffle"] = "shuffle"
-"""Blosc's zstd at level 1 after byte shuffling: of the codecs that every reader of zarr 3 has, the densest that keeps
-up with the chains."""
+SHUFFLE: Literal["bitshuffle"] = "bitshuffle"
+"""Of the codecs in zarr's core, the one that keeps up with the chains: of Gaussian features of a 4096² image zarr 3.1
+wrote 745-960 MB/s, 1.32 times smaller; with zstd after byte shuffling 290-550 MB/s, 1.31 times smaller."""
 
 Status = Literal["partial", "complete", "discarded"]
 
