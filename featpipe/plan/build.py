@@ -64,16 +64,16 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
 def _make_maps(program: Program, collection: Collection, *, large: bool) -> tuple[MapPlan, ...]:
     maps = []
     for output in program.outputs:
-        node = program.nodes[output.node]
-        fixed = node.windows is None
+        windows = program.windows(output.node)
+        fixed = windows is None
         maps.append(
             MapPlan(
                 name=output.name,
                 branch=output.branch,
                 scale=output.scale,
                 node=output.node,
-                features=tuple({**labels, "scale": output.scale} for labels in node.features),
-                windows=node.windows,
+                features=tuple({**labels, "scale": output.scale} for labels in program.features(output.node)),
+                windows=windows,
                 stacked=fixed or collection.uniform,
                 batched=fixed or not large,
             )

@@ -150,7 +150,8 @@ class Output:
 class Program:
     """Nodes in an order in which parents come first, and the outputs among them."""
 
-    channels: int
+    inputs: tuple[Labels, ...]
+    """Labels of the image's channels."""
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
 
@@ -164,7 +165,20 @@ class Program:
 
     def width(self, node: int) -> int:
         """Return the number of features that leave a node; the channels for the root."""
-        return self.channels if node == ROOT else len(self.nodes[node].features)
+        return len(self.features(node))
+
+    @property
+    def channels(self) -> int:
+        """The number of the image's channels."""
+        return len(self.inputs)
+
+    def features(self, node: int) -> tuple[Labels, ...]:
+        """Return the labels of the features that leave a node; of the channels for the root."""
+        return self.inputs if node == ROOT else self.nodes[node].features
+
+    def windows(self, node: int) -> tuple[Window, Window] | None:
+        """Return a node's receptive fields along y and x; single pixels for the root."""
+        return (Window(), Window()) if node == ROOT else self.nodes[node].windows
 
 
 POINT = (IDENTITY, IDENTITY)

@@ -49,7 +49,7 @@ from featpipe.spec.layers import (
     SaveLayer,
 )
 from featpipe.spec.padding import Padding
-from featpipe.spec.pipeline import Branch, Pipeline
+from featpipe.spec.pipeline import Branch
 
 HALVING = Convolve(
     source=BinomialBank(name="binomial", size=5), stride=[2, 2], padding=Padding(same=True, mode="reflect")
@@ -77,12 +77,7 @@ def make_program(features: dict[str, Branch], channels: Sequence[str]) -> Progra
         builder.add_branch(name, branch)
     if builder.problems:
         raise PlanError(builder.problems)
-    return Program(len(channels), tuple(builder.nodes), tuple(builder.outputs))
-
-
-def pipeline_program(pipeline: Pipeline, channels: Sequence[str]) -> Program:
-    """Resolve a pipeline for images with these channels; see `make_program`."""
-    return make_program(dict(pipeline.features), channels)
+    return Program(builder.channels, tuple(builder.nodes), tuple(builder.outputs))
 
 
 class _Builder:

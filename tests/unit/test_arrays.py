@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import featpipe
+from featpipe.report.plan import plan_facts
 from featpipe.run import default_resources, plan_run, run_plan
 from featpipe.spec.load import parse_pipeline
 
@@ -69,6 +70,25 @@ def test_a_dask_array_gives_lazy_dask_arrays_of_the_same_values(chunks: tuple[in
         assert values.shape == expected[name].shape
         assert values.dtype == np.float32
         np.testing.assert_array_equal(values.compute(), expected[name])
+
+
+@pytest.mark.parametrize("store", [{"batch": 2}, {"block": [8, 8]}])
+def test_the_image_itself_can_be_saved(tmp_path: Path, store: dict[str, Any]) -> None:
+    np.save(tmp_path / "images.npy", IMAGES)
+    layers = [{"save": "image"}, {"convolve": {"bank": "sobel"}}]
+    data = {
+        "images": {"path": str(tmp_path / "images.npy")},
+        "features": {"a": {"scales": [1, 2], "layers": layers}},
+        "store": {"path": str(tmp_path / "out.zarr"), **store},
+    }
+    plan = plan_run(parse_pipeline(data), default_resources())
+    plan_facts(plan)
+    run_plan(plan)
+    stack = featpipe.open(tmp_path / "out.zarr")
+    assert [labels["channel"] for labels in stack["a/image/scale1"].labels] == ["red", "green", "blue"]
+    np.testing.assert_array_equal(stack["a/image/scale1"][:], IMAGES.astype(np.float32) / np.float32(255))
+    for name, values in featpipe.extract(IMAGES, data).items():
+        np.testing.assert_array_equal(values, stack[name][:])
 
 
 def test_gray_images_need_no_channel_axis() -> None:
