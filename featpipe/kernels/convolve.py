@@ -70,15 +70,13 @@ def correlate(
     by_kernel = kernels >= LANES or (kernels >= ROW_KERNELS and out.shape[2] < 2 * LANES)
     layout = interleave(block, stride) if by_kernel else deal_out(block, stride)
     offsets = layout.tap_offsets(weights.shape[1:], corner, dilation)
+    if by_kernel:
+        taps = np.pad(taps, ((0, 0), (0, -kernels % LANES)))
     for channel in range(block.shape[3] if each else 1):
         into = columns + channel * bias.size
         base = channel * layout.channel
-        if by_kernel:
-            padded = np.zeros((len(taps), -(-kernels // LANES) * LANES), np.float32)
-            padded[:, :kernels] = taps
-            _correlate_by_kernel(layout.flat, base, layout.steps, offsets, padded, bias[columns], into, out)
-        else:
-            _correlate_by_row(layout.flat, base, layout.steps, offsets, taps, bias[columns], into, out)
+        run = _correlate_by_kernel if by_kernel else _correlate_by_row
+        run(layout.flat, base, layout.steps, offsets, taps, bias[columns], into, out)
 
 
 def shift_and_scale(out: Float32, columns: Int64, mean: Float64, scale: Float64, total: Float64, bias: Float32) -> None:

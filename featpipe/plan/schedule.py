@@ -23,7 +23,7 @@ Shape = tuple[int, int]
 FLOAT = 4
 STRIP_BYTES = 4 << 20
 """A strip's largest map, in bytes: it should stay in cache, yet make few calls. Of 0.5 to 8 MiB, 4 was the fastest on
-the Gabor and patch pipelines (17 % ahead of 1), with 1 MiB of second- and 32 MiB of third-level cache."""
+the Gabor and patch pipelines (10 to 18 % ahead of 1), with 1 MiB of second- and 32 MiB of third-level cache."""
 
 
 @dataclass(frozen=True)
