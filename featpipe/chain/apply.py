@@ -1,144 +1,273 @@
-"""One node on one strip: cut out the samples it wants, padding included, and call its kernel."""
+"""One pass, or one node by itself, on one strip of rows."""
 
 from __future__ import annotations
 
-from typing import assert_never
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.kernels.convolve import correlate, shift_and_scale
-from featpipe.kernels.pad import cut_block
-from featpipe.kernels.pointwise import activate, standardise
-from featpipe.kernels.pool import fold_features, padding_fill, pool_windows, window_moments
-from featpipe.kernels.separable import correlate_separably
-from featpipe.plan.program import (
-    ActivateOp,
-    ConvolveOp,
-    FoldOp,
-    GridOp,
-    LocalOp,
-    Node,
-    PoolOp,
-    StandardiseOp,
-)
+from featpipe.chain.panels import LaidOut, lay_out
+from featpipe.kernels.cells import CellPool
+from featpipe.kernels.convolve import DirectKernels
+from featpipe.kernels.flat import Cut, FlatBlock, deal_out, interleave, odd_lines, pad_block
+from featpipe.kernels.moments import add_moments, fold_deviations, window_moments
+from featpipe.kernels.pointwise import activate
+from featpipe.kernels.pool import NO_POOLING, Pooling, pool_windows
+from featpipe.kernels.rows import BUFFER_BYTES, BY_KERNEL, BY_ROW, COPY, SEPARABLY, Frame, Sums, compute_rows
+from featpipe.kernels.separable import SeparableKernels
+from featpipe.kernels.tiles import PIXELS, ROW_PIXELS
+from featpipe.plan.passes import Pass
+from featpipe.plan.program import ActivateOp, ConvolveOp, FoldOp, LocalOp, Node, PoolOp, Program
 from featpipe.plan.schedule import Shape, Spans
 
 Float32 = npt.NDArray[np.float32]
+NO_FLOATS = np.empty(0, np.float32)
+NO_COUNTS = np.empty(0, np.int64)
+NO_MAP = np.empty((0, 0, 0, 0), np.float32)
+NO_TOTALS = np.empty((0, 0, 0, 0), np.float64)
 
 
-def apply_node(node: Node, block: Float32, have: Spans, out: Spans, above: Shape) -> Float32:
-    """Compute outputs ``out`` of a node.
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """What a pass works on."""
+
+    block: Float32
+    """(n, y, x, c), C-contiguous: samples ``have`` of the first node's input."""
+    have: Spans
+    spans: tuple[Spans, ...]
+    """What is read of the first node's input, then what is made of every node's output."""
+    shapes: tuple[Shape, ...]
+    """Of the whole input map of every node."""
+
+
+def run_pass(program: Program, one: Pass, strip: Strip, out: Float32, top: int) -> None:
+    """Compute a strip of a map.
 
     Parameters
     ----------
-    node : Node
-        Not a grid pooling.
-    block : (n, y, x, c) float32
-        Samples ``have`` of the node's input map.
-    have, out : (Span, Span)
-        Along y and x.
-    above : (int, int)
-        Shape of the whole input map.
-
-    Returns
-    -------
-    (n, out y, out x, k) float32
+    program : Program
+    one : Pass
+        Whose last node is no grid pooling.
+    strip : Strip
+    out : (n, y, x, k) float32
+        C-contiguous; its rows from ``top`` on are written.
+    top : int
     """
-    sweeps = node.sweeps
+    if one.panels:
+        _run_panels(program, one, strip, out, top, None)
+        return
+    rows = strip.spans[1][0].length
+    out[:, top : top + rows] = _apply_alone(program.nodes[one.nodes[0]], strip)
+
+
+def pool_pass(program: Program, one: Pass, strip: Strip, cells: CellPool) -> None:
+    """Run a pass that ends in a grid pooling, whose totals ``cells`` holds."""
+    if one.panels:
+        _run_panels(program, one, strip, NO_MAP, 0, cells)
+    else:
+        assert cells.squares is not None
+        y, x = strip.spans[0]
+        block = strip.block[:, y.within(strip.have[0]), x.within(strip.have[1])]
+        add_moments(block, cells.pooling(y, x), cells.totals, cells.squares)
+
+
+def _run_panels(program: Program, one: Pass, strip: Strip, out: Float32, top: int, cells: CellPool | None) -> None:
+    nodes = [program.nodes[node] for node in one.nodes]
+    pooling, made = _pooling(nodes, strip, top, cells)
+    source = _Source(nodes[0], strip, made)
+    totals = NO_TOTALS if cells is None else cells.totals
+    for panel in lay_out(program, one):
+        frame, sums, flat = source.rows_of(panel, 0 if pooling.kind else top)
+        compute_rows(flat, frame, sums, panel.stages, pooling, panel.runs, out, totals)
+
+
+def _pooling(nodes: list[Node], strip: Strip, top: int, cells: CellPool | None) -> tuple[Pooling, Spans]:
+    """Return how a pass ends, and which rows and columns are made for that."""
+    last = nodes[-1]
+    if cells is not None:
+        return cells.pooling(*strip.spans[-2]), strip.spans[-2]
+    if not isinstance(last.op, PoolOp):
+        return NO_POOLING, strip.spans[-1]
+    sweeps, windows = last.sweeps, strip.spans[-1]
+    first = [sweep.wanted(span) for sweep, span in zip(sweeps, windows, strict=True)]
+    made = strip.spans[-2]
+    if len(nodes) == 1 and any(sweep.mode != "zero" for sweep in sweeps):
+        made = (first[0], first[1])
+    pooling = pool_windows(
+        last.op.by,
+        (sweeps[0].size, sweeps[1].size),
+        (sweeps[0].stride, sweeps[1].stride),
+        (first[0].start - made[0].start, first[1].start - made[1].start),
+        (windows[0].length, windows[1].length),
+        top,
+    )
+    return pooling, made
+
+
+class _Source:
+    """The samples that a pass reads, laid out at most once for each kind of register tile.
+
+    Parameters
+    ----------
+    first : Node
+    strip : Strip
+    made : (Span, Span)
+        The rows and columns to make of the first node's map; of its input, where that is only copied.
+    """
+
+    def __init__(self, first: Node, strip: Strip, made: Spans) -> None:
+        self.first, self.block, self.made = first, strip.block, made
+        self.op = first.op if isinstance(first.op, ConvolveOp) else None
+        wanted, modes = made, (first.sweeps[0].mode, first.sweeps[1].mode)
+        if self.op is not None:
+            wanted = (first.sweeps[0].wanted(made[0]), first.sweeps[1].wanted(made[1]))
+        self.cut = Cut(strip.have, wanted, strip.shapes[0], modes)
+        self._interleaved: FlatBlock | None = None
+        self._dealt_out: FlatBlock | None = None
+        self._scales: dict[int, Float32] = {}
+
+    @property
+    def interleaved(self) -> FlatBlock:
+        if self._interleaved is None:
+            self._interleaved = interleave(self.block, self.cut)
+        return self._interleaved
+
+    @property
+    def dealt_out(self) -> FlatBlock:
+        if self._dealt_out is None:
+            self._dealt_out = deal_out(self.block, self.cut, self.first.sweeps[1].stride)
+        return self._dealt_out
+
+    def rows_of(self, panel: LaidOut, top: int) -> tuple[Frame, Sums, Float32]:
+        """Return the frame, the kernels and the samples of a panel."""
+        match panel.kernels:
+            case None:
+                return self._copied(panel, top)
+            case DirectKernels(by_kernel=by_kernel):
+                flat = self.interleaved if by_kernel else self.dealt_out
+                return self._direct(panel, panel.kernels, flat, top)
+            case SeparableKernels():
+                return self._separable(panel, panel.kernels, top)
+
+    def _frame(self, panel: LaidOut, front: int, flat: FlatBlock, top: int) -> Frame:
+        height, width = self.made[0].length, self.made[1].length
+        stride = (self.first.sweeps[0].stride, self.first.sweeps[1].stride) if self.op is not None else (1, 1)
+        planar = front in (BY_ROW, SEPARABLY)
+        line = flat.line if planar else width
+        together = max(1, min(height, BUFFER_BYTES // (panel.widest * line * 4)))
+        if planar and stride[0] > 1:
+            together = 1
+        run = (together - 1) * line + width
+        return Frame(
+            front=front,
+            features=panel.features,
+            widest=panel.widest,
+            height=height,
+            width=width,
+            origin=flat.origin + panel.panel.channel * flat.channel,
+            image=flat.image,
+            row=flat.line * stride[0],
+            pixel=flat.pixel * (1 if planar else stride[1]),
+            line=line,
+            together=together,
+            phases=flat.phases,
+            phase=flat.phase,
+            pitch=odd_lines(-(-run // ROW_PIXELS) * ROW_PIXELS) if planar else run + PIXELS,
+            scratch=odd_lines((-(-together * line // ROW_PIXELS) + 1) * ROW_PIXELS) if front == SEPARABLY else 0,
+            top=top,
+        )
+
+    def _copied(self, panel: LaidOut, top: int) -> tuple[Frame, Sums, Float32]:
+        flat = self.interleaved
+        return self._frame(panel, COPY, flat, top), NO_SUMS, flat.flat
+
+    def _direct(self, panel: LaidOut, kernels: DirectKernels, flat: FlatBlock, top: int) -> tuple[Frame, Sums, Float32]:
+        assert panel.panel.group is not None
+        frame = self._frame(panel, BY_KERNEL if kernels.by_kernel else BY_ROW, flat, top)
+        offsets = flat.tap_offsets(kernels.taps, panel.panel.group.corner, self._dilation)
+        sums = NO_SUMS._replace(weights=kernels.weights, tiles=kernels.tiles, offsets=offsets)
+        return frame, self._finish(sums, panel), flat.flat
+
+    def _separable(self, panel: LaidOut, kernels: SeparableKernels, top: int) -> tuple[Frame, Sums, Float32]:
+        assert panel.panel.group is not None
+        flat, corner, dilation = self.dealt_out, panel.panel.group.corner, self._dilation
+        frame = self._frame(panel, SEPARABLY, flat, top)
+        sums = NO_SUMS._replace(
+            weights=kernels.down,
+            tiles=kernels.tiles,
+            offsets=(corner[0] + np.arange(kernels.rows) * dilation[0]) * flat.line,
+            parts=kernels.parts,
+            across=kernels.across,
+            across_offsets=kernels.tap_offsets(corner[1], dilation[1], flat.phases, frame.scratch),
+        )
+        return frame, self._finish(sums, panel), flat.flat
+
+    def _finish(self, sums: Sums, panel: LaidOut) -> Sums:
+        """Add the bias: to the sums, or after their contrast is normalised."""
+        assert self.op is not None
+        if self.op.epsilon is None:
+            return sums._replace(bias=panel.bias)
+        return sums._replace(bias=np.zeros_like(panel.bias), scales=self._scale(panel), shift=panel.bias)
+
+    @property
+    def _dilation(self) -> tuple[int, int]:
+        return self.first.sweeps[0].dilation, self.first.sweeps[1].dilation
+
+    def _scale(self, panel: LaidOut) -> Float32:
+        """Return 1 / √(variance + epsilon) of every patch, (n, y, x)."""
+        op, group = self.op, panel.panel.group
+        assert op is not None
+        assert op.epsilon is not None
+        assert group is not None
+        key = id(group)
+        if key not in self._scales:
+            sweeps, padded = self.first.sweeps, pad_block(self.block, self.cut)
+            size = group.weights.shape[1:3]
+            stride = (sweeps[0].stride, sweeps[1].stride)
+            reach = [
+                (made.length - 1) * sweep.stride + (n - 1) * sweep.dilation + 1
+                for made, sweep, n in zip(self.made, sweeps, size, strict=True)
+            ]
+            y, x = group.corner
+            part = np.ascontiguousarray(padded[:, y : y + reach[0], x : x + reach[1]])
+            _, variance = window_moments(part, (size[0], size[1]), stride, self._dilation, across=not op.each)
+            scales = (1.0 / np.sqrt(variance + op.epsilon)).astype(np.float32)
+            self._scales[key] = np.ascontiguousarray(scales.transpose(3, 0, 1, 2))
+        chosen: Float32 = self._scales[key][panel.panel.channel if op.each else 0]
+        return chosen
+
+
+NO_SUMS = Sums(
+    weights=NO_FLOATS,
+    tiles=NO_COUNTS,
+    offsets=NO_COUNTS,
+    bias=NO_FLOATS,
+    parts=np.empty((0, 10), np.int64),
+    across=NO_FLOATS,
+    across_offsets=NO_COUNTS,
+    scales=np.empty((0, 0, 0), np.float32),
+    shift=NO_FLOATS,
+)
+
+
+def _apply_alone(node: Node, strip: Strip) -> Float32:
+    """Compute a node that is a pass by itself."""
+    sweeps, out = node.sweeps, strip.spans[1]
     wanted = (sweeps[0].wanted(out[0]), sweeps[1].wanted(out[1]))
-    modes = (sweeps[0].mode, sweeps[1].mode)
-    fill = padding_fill(node.op.by) if isinstance(node.op, PoolOp) else 0.0
-    cut = np.ascontiguousarray(cut_block(block, have, wanted, above, modes, fill))
+    padded = pad_block(strip.block, Cut(strip.have, wanted, strip.shapes[0], (sweeps[0].mode, sweeps[1].mode)))
+    size, stride = (sweeps[0].size, sweeps[1].size), (sweeps[0].stride, sweeps[1].stride)
     match node.op:
-        case ConvolveOp():
-            return _convolve(node, node.op, cut, out)
-        case ActivateOp(name=name, threshold=threshold):
-            return activate(cut, name, threshold)
-        case FoldOp(by=by, starts=starts, members=members):
-            return fold_features(cut, by, starts, members)
-        case PoolOp(by=by):
-            return pool_windows(cut, by, (sweeps[0].size, sweeps[1].size), (sweeps[0].stride, sweeps[1].stride))
-        case StandardiseOp(mean=mean, std=std):
-            return standardise(cut, mean, std)
+        case ActivateOp(name=name):
+            return activate(padded, name)
+        case FoldOp(starts=starts, members=members):
+            return fold_deviations(padded, starts, members)
+        case PoolOp():
+            _, variance = window_moments(padded, size, stride)
+            return np.sqrt(variance).astype(np.float32)
         case LocalOp(epsilon=epsilon):
-            return _normalise_locally(node, epsilon, cut, out)
-        case GridOp():
-            raise TypeError("a grid pooling is summed up tile by tile, not applied to a strip")
-    assert_never(node.op)
-
-
-def _convolve(node: Node, op: ConvolveOp, cut: Float32, out: Spans) -> Float32:
-    sweeps = node.sweeps
-    result = np.empty((len(cut), out[0].length, out[1].length, len(node.features)), np.float32)
-    stride = (sweeps[0].stride, sweeps[1].stride)
-    dilation = (sweeps[0].dilation, sweeps[1].dilation)
-    bias = op.bias if op.epsilon is None else np.zeros_like(op.bias)
-    for group in op.groups:
-        if group.separable is not None:
-            correlate_separably(
-                cut,
-                group.separable,
-                group.columns,
-                bias,
-                result,
-                corner=group.corner,
-                stride=stride,
-                dilation=dilation,
-            )
-            continue
-        correlate(
-            cut,
-            group.weights,
-            group.columns,
-            bias,
-            result,
-            corner=group.corner,
-            stride=stride,
-            dilation=dilation,
-            each=op.each,
-        )
-    if op.epsilon is not None:
-        _normalise_contrast(node, op, op.epsilon, cut, result)
-    return result
-
-
-def _normalise_contrast(node: Node, op: ConvolveOp, epsilon: float, cut: Float32, result: Float32) -> None:
-    """Turn responses to patches x into responses to (x - mean) / √(variance + epsilon): they are linear in x."""
-    sweeps = node.sweeps
-    channels, count = cut.shape[3], len(op.bias)
-    height, width = result.shape[1:3]
-    for group in op.groups:
-        _, rows, cols, _ = group.weights.shape
-        y, x = group.corner
-        tall = (height - 1) * sweeps[0].stride + (rows - 1) * sweeps[0].dilation + 1
-        wide = (width - 1) * sweeps[1].stride + (cols - 1) * sweeps[1].dilation + 1
-        mean, variance = window_moments(
-            cut[:, y : y + tall, x : x + wide],
-            (rows, cols),
-            (sweeps[0].stride, sweeps[1].stride),
-            (sweeps[0].dilation, sweeps[1].dilation),
-            across=not op.each,
-        )
-        scale = 1.0 / np.sqrt(variance + epsilon)
-        total = group.weights.sum(axis=(1, 2, 3), dtype=np.float64)
-        for channel in range(channels if op.each else 1):
-            columns = group.columns + channel * count
-            shift_and_scale(result, columns, mean[..., channel], scale[..., channel], total, op.bias[group.columns])
-
-
-def _normalise_locally(node: Node, epsilon: float, cut: Float32, out: Spans) -> Float32:
-    sweeps = node.sweeps
-    mean, variance = window_moments(cut, (sweeps[0].size, sweeps[1].size), (1, 1), (1, 1), across=False)
-    y, x = sweeps[0].size // 2, sweeps[1].size // 2
-    centre = cut[:, y : y + out[0].length, x : x + out[1].length]
-    return ((centre - mean) / np.sqrt(variance + epsilon)).astype(np.float32)
-
-
-def strip_spans(nodes: list[Node], shapes: list[Shape], out: Spans) -> list[Spans]:
-    """Return the spans of each node's output that lead to ``out`` of the last, first node's input span first."""
-    spans = [out]
-    for node, above in zip(reversed(nodes), reversed(shapes), strict=True):
-        y, x = spans[0]
-        spans.insert(0, (node.sweeps[0].read(y, above[0]), node.sweeps[1].read(x, above[1])))
-    return spans
+            mean, variance = window_moments(padded, size)
+            y, x = size[0] // 2, size[1] // 2
+            centre = padded[:, y : y + out[0].length, x : x + out[1].length]
+            return ((centre - mean) / np.sqrt(variance + epsilon)).astype(np.float32)
+    raise TypeError(f"{node.title} is never a pass by itself")

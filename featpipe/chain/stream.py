@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.chain.execute import run_schedule
+from featpipe.chain.execute import cell_pool, run_schedule
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import cut
-from featpipe.kernels.cells import CellPool
-from featpipe.plan.program import ROOT, GridOp, Program
+from featpipe.plan.program import ROOT, Program
 from featpipe.plan.schedule import Shape, first_grids, make_schedule, node_shapes, stream_schedule, whole
 
 Float32 = npt.NDArray[np.float32]
@@ -54,19 +53,15 @@ def stream_image(
 
 
 def _pool_grid(program: Program, image: Shape, grid: int, pieces: tuple[int, int], read: ReadRegion) -> Float32:
-    node = program.nodes[grid]
-    assert isinstance(node.op, GridOp)
-    height, width = node_shapes(program, image)[node.parent]
-    pool = CellPool(node.op.by, node.op.grid, images=1, height=height, width=width, features=len(node.features))
+    shapes = node_shapes(program, image)
+    pool = cell_pool(program, shapes, grid, 1)
+    height, width = shapes[program.nodes[grid].parent]
     for y in cut(height, pieces[0]):
         for x in cut(width, pieces[1]):
             schedule = stream_schedule(program, image, grid, (y, x))
-            if schedule is None:
-                pool.add(read(y, x)[None], y, x)
-                continue
-            need = schedule.needs[ROOT]
-            for _, block in run_schedule(program, schedule, {ROOT: read(*need)[None]}):
-                pool.add(block, y, x)
+            pixels = read(*schedule.needs[ROOT])[None]
+            for _ in run_schedule(program, schedule, {ROOT: pixels}, {grid: pool}):
+                raise AssertionError("a part of a grid pooling makes no map")
     return pool.result()
 
 

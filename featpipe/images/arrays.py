@@ -12,7 +12,7 @@ import numpy as np
 
 from featpipe.images.labels import label
 from featpipe.images.refusal import Refused, check_readable, source_error
-from featpipe.images.values import channel_names, preparing_bytes, recoloured
+from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
 from featpipe.plan.collection import Collection
 from featpipe.spec.pipeline import Images
 
@@ -139,7 +139,8 @@ def scan_array(
     labelling = label(images, paths, {} if columns is None else columns)
     bad = unreadable or {}
     there = np.array([i not in bad for i in range(n)], np.int64)
-    pixels = int(height * width * channels) * dtype.itemsize + preparing_bytes((height, width, channels), images)
+    decoded = (height, width, channels)
+    pixels = int(np.prod(decoded)) * dtype.itemsize + preparing_bytes(decoded, images) + kept_bytes(decoded, images)
     text = repr((digest, shape, str(dtype), axes, list(paths), labelling.labels.tolist(), labelling.splits.tolist()))
     return Collection(
         kind=kind, root=root, paths=tuple(paths),

@@ -13,6 +13,7 @@ from featpipe.errors import SourceError
 from featpipe.images.decode import read_header
 from featpipe.images.header import Header
 from featpipe.images.refusal import MOST_PROBLEMS, Refused, source_problem
+from featpipe.spec.pipeline import Images
 
 _THREADS = 4
 
@@ -81,12 +82,12 @@ class _Guard:
         return real == self.base or real.startswith(self.base.rstrip(os.sep) + os.sep)
 
 
-def probe_files(root: Path, names: Sequence[str], max_pixels: int) -> dict[str, Header | str]:
+def probe_files(root: Path, names: Sequence[str], images: Images) -> dict[str, Header | str]:
     """Read the header of every file, or why it cannot be read; the pool hides the latency of network disks."""
 
     def probe(name: str) -> Header | str:
         try:
-            return read_header(f"{root}/{name}", max_pixels)
+            return read_header(f"{root}/{name}", images)
         except Refused as refused:
             return str(refused)
 

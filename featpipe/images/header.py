@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ class Header(NamedTuple):
     stored: int
     """Samples per pixel as they come from the decoder."""
     dtype: str
+    scratch: int
+    """Most bytes per pixel that the decoder holds beside the pixels it returns."""
     full: float = 255.0
     """The value of white."""
     alpha: bool = False
@@ -38,8 +40,7 @@ class Header(NamedTuple):
         return (self.width, self.height) if turned else (self.height, self.width)
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
+class Decoded(NamedTuple):
     """Pixels in the file's own numbers."""
 
     samples: npt.NDArray[np.generic]
@@ -52,6 +53,15 @@ class Decoded:
     """The value of full opacity."""
     premultiplied: bool = False
     """Whether the colours were multiplied by the opacity already."""
+
+
+class Opened(NamedTuple):
+    """A file whose header has been read; it must stay open while its pixels are decoded."""
+
+    header: Header
+    decode: Callable[[], Decoded]
+    decode_luma: Callable[[], Decoded] | None = None
+    """Decode gray alone, where the file stores it beside the colours."""
 
 
 def white(dtype: np.dtype[Any]) -> float:

@@ -136,7 +136,7 @@ def _stored_dtype(images: Images, collection: Collection) -> np.dtype[Any]:
     """Return uint8 or uint16 if all images have it and keep their numbers, else float32."""
     if collection.kind == "files":
         names = [name for i, name in enumerate(collection.paths) if i not in collection.unreadable]
-        probed = probe_files(Path(collection.root), list(dict.fromkeys(names)), images.max_pixels).values()
+        probed = probe_files(Path(collection.root), list(dict.fromkeys(names)), images).values()
         kept = {_kept_dtype(header, images) for header in probed if isinstance(header, Header)}
     else:
         same = collection.regions and (images.color != "gray" or not _is_colour(collection))

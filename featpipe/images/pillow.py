@@ -5,53 +5,36 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from featpipe.images.header import Decoded, Format, Header, exif_orientation
+from featpipe.images.header import Decoded, Format, Header, Opened, exif_orientation
 from featpipe.images.refusal import Refused
 
 _DTYPES = {"1": "bool", "L": "uint8", "P": "uint8", "RGB": "uint8", "RGBA": "uint8"}
 
 
-def _open_bmp(file: BinaryIO) -> Any:
+def open_bmp(file: BinaryIO) -> Opened:
+    """Read mode and size of a BMP; it decodes to bool, 8-bit gray, RGB or RGBA, palettes to RGB."""
     from PIL.BmpImagePlugin import BmpImageFile
 
-    return BmpImageFile(file)
+    file.seek(0)
+    image = BmpImageFile(file)
+    return Opened(_header("BMP", image, 12), partial(_decode, image))
 
 
-def _open_webp(file: BinaryIO) -> Any:
+def open_webp(file: BinaryIO) -> Opened:
+    """Read mode, size and EXIF orientation of a WebP; it decodes to 8-bit RGB or RGBA."""
     from PIL.WebPImagePlugin import WebPImageFile
 
-    return WebPImageFile(file)
-
-
-def read_bmp_header(file: BinaryIO) -> Header:
-    """Read mode and size of a BMP."""
     file.seek(0)
-    return _header("BMP", _open_bmp(file))
+    image = WebPImageFile(file)
+    return Opened(_header("WebP", image, 24), partial(_decode, image))
 
 
-def read_webp_header(file: BinaryIO) -> Header:
-    """Read mode, size and EXIF orientation of a WebP."""
-    file.seek(0)
-    return _header("WebP", _open_webp(file))
-
-
-def decode_bmp(file: BinaryIO) -> Decoded:
-    """Decode to bool, 8-bit gray, RGB or RGBA; palettes become RGB."""
-    file.seek(0)
-    return _decode(_open_bmp(file))
-
-
-def decode_webp(file: BinaryIO) -> Decoded:
-    """Decode to 8-bit RGB or RGBA."""
-    file.seek(0)
-    return _decode(_open_webp(file))
-
-
-def _header(name: Format, image: Any) -> Header:
+def _header(name: Format, image: Any, scratch: int) -> Header:
     frames = getattr(image, "n_frames", 1)
     if frames != 1:
         raise Refused(f"is an animation of {frames} frames; one is read")
@@ -61,7 +44,8 @@ def _header(name: Format, image: Any) -> Header:
     alpha = image.mode == "RGBA"
     full = 1.0 if image.mode == "1" else 255.0
     turned = exif_orientation(image.info.get("exif", b""))
-    return Header(name, image.height, image.width, channels, channels + alpha, _DTYPES[image.mode], full, alpha, turned)
+    stored, dtype = channels + alpha, _DTYPES[image.mode]
+    return Header(name, image.height, image.width, channels, stored, dtype, scratch, full, alpha, turned)
 
 
 def _decode(image: Any) -> Decoded:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import BinaryIO
 
-from featpipe.images.header import Decoded, Header, exif_orientation
+from featpipe.images.header import Decoded, Header, Opened, exif_orientation
 from featpipe.images.refusal import Refused
 
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 _HAS_ALPHA = {4, 6}
 
 
-def read_header(file: BinaryIO) -> Header:
+def open_png(file: BinaryIO) -> Opened:
     """Read the names of all chunks: EXIF may stand behind the pixels, and a cut file lacks its last chunk."""
     file.seek(8)
     head, orientation, alpha = b"", 1, False
@@ -42,14 +43,14 @@ def read_header(file: BinaryIO) -> Header:
     stored = channels + (alpha or colour in _HAS_ALPHA)
     dtype = "uint16" if depth == 16 else "bool" if depth == 1 and colour == 0 else "uint8"
     full = {"uint16": 65535.0, "bool": 1.0}.get(dtype, 255.0)
-    return Header("PNG", height, width, channels, stored, dtype, full, stored > channels, orientation)
+    header = Header("PNG", height, width, channels, stored, dtype, 4, full, stored > channels, orientation)
+    return Opened(header, partial(_decode, file, header))
 
 
-def decode(file: BinaryIO) -> Decoded:
+def _decode(file: BinaryIO, header: Header) -> Decoded:
     """Decode to 1, 8 or 16 bits; palettes become RGB, 2 and 4 bits are spread over 8, transparency becomes alpha."""
     import imagecodecs
 
-    header = read_header(file)
     file.seek(0)
     pixels = imagecodecs.png_decode(file.read()).reshape(header.height, header.width, header.stored)
     samples, alpha = pixels[..., : header.channels], None

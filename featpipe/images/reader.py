@@ -14,6 +14,7 @@ from featpipe.images import arrays
 from featpipe.images.decode import decode
 from featpipe.images.header import Decoded, white
 from featpipe.images.refusal import Refused, explain, image_error
+from featpipe.images.resize import Scratch
 from featpipe.images.values import prepare
 from featpipe.plan.collection import Collection
 from featpipe.spec.pipeline import Images
@@ -30,10 +31,13 @@ class Reader:
     def __init__(self, images: Images, collection: Collection, array: Any = None) -> None:
         self.images = images
         self.collection = collection
+        # For a region, which is only read where the image has its size already
+        self._unsized = images.model_copy(update={"size": None})
         self._given = array
-        self._opened: Any = None
+        self._opened: tuple[Any, int] | None = None
         self._opening = threading.Lock()
         self._last = threading.local()
+        self._scratch = Scratch()
 
     def __reduce__(self) -> tuple[type[Reader], tuple[Images, Collection, Any]]:
         return Reader, (self.images, self.collection, self._given)
@@ -92,16 +96,12 @@ class Reader:
 
     def _prepare(self, index: int, region: tuple[Span, Span] | None) -> Float32:
         try:
-            image = prepare(self._load(index, region), self.images if region is None else self._unsized)
+            options = self.images if region is None else self._unsized
+            image = prepare(self._load(index, region), options, self._scratch)
             self._compare(index, image, region)
         except Refused as refused:
             raise image_error(self.collection.paths[index], str(refused)) from refused
         return image
-
-    @property
-    def _unsized(self) -> Images:
-        """The options for a region, which is only read where the image has its size already."""
-        return self.images.model_copy(update={"size": None})
 
     def _compare(self, index: int, image: Float32, region: tuple[Span, Span] | None) -> None:
         """Refuse an image that is not what the plan was made for: the file may have changed, or its header lied."""
@@ -118,12 +118,12 @@ class Reader:
         collection = self.collection
         if collection.kind == "files":
             return decode(f"{collection.root}/{collection.paths[index]}", self.images)
-        array = self._array()
+        array, several = self._array()
         rows, columns = (slice(span.start, span.stop) for span in region) if region else (slice(None), slice(None))
         try:
             if not collection.axes.startswith("n"):
                 samples = np.asarray(array[rows, columns])
-            elif (several := arrays.slab_images(array, collection.axes)) > 1:
+            elif several > 1:
                 samples = self._slab(array, index, several)[index % several, rows, columns]
             else:
                 samples = np.asarray(array[index, rows, columns])
@@ -144,15 +144,18 @@ class Reader:
             kept = self._last.slab = (start, np.asarray(array[start : start + several]))
         return kept[1]
 
-    def _array(self) -> Any:
-        """Return the array, opened on first use."""
-        if self._given is not None:
-            return self._given
-        with self._opening:
-            if self._opened is None:
-                path = Path(self.collection.root)
-                self._opened = (arrays.open_npy if self.collection.kind == "npy" else arrays.open_zarr)(path)
-            return self._opened
+    def _array(self) -> tuple[Any, int]:
+        """Return the array, opened on first use, and how many images to read of it at once."""
+        if self._opened is None:
+            with self._opening:
+                if self._opened is None:
+                    array = self._open() if self._given is None else self._given
+                    self._opened = (array, arrays.slab_images(array, self.collection.axes))
+        return self._opened
+
+    def _open(self) -> Any:
+        path = Path(self.collection.root)
+        return arrays.open_npy(path) if self.collection.kind == "npy" else arrays.open_zarr(path)
 
 
 def open_reader(images: Images, collection: Collection, array: Any = None) -> Reader:

@@ -18,7 +18,7 @@ from featpipe.images.labels import Labelling, label
 from featpipe.images.manifest import read_manifest
 from featpipe.images.refusal import Refused, check_readable, source_error
 from featpipe.images.resize import wrong_size
-from featpipe.images.values import channel_names, preparing_bytes, recoloured
+from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
 from featpipe.plan.collection import Collection
 from featpipe.spec.pipeline import Images
 
@@ -71,13 +71,14 @@ def _collect(
     facts = stat_files(root, paths, confined=columns is not None)
     readable = [name for name, fact in facts.items() if not fact.missing]
     probed = images.size is None or images.color == "keep"
-    headers = probe_files(root, readable if probed else _spread(readable, _SAMPLE), images.max_pixels)
+    headers = probe_files(root, readable if probed else _spread(readable, _SAMPLE), images)
     failed = {name: fact.missing for name, fact in facts.items() if fact.missing}
+    refused = {name: why for name, header in headers.items() if (why := _refusal(header, images))}
     if probed:
-        failed |= {name: why for name, header in headers.items() if (why := _refusal(header, images))}
+        failed |= refused
     unreadable = {i: failed[name] for i, name in enumerate(paths) if name in failed}
     check_readable(images, paths, unreadable)
-    good = {name: header for name, header in headers.items() if isinstance(header, Header) and name not in failed}
+    good = {name: header for name, header in headers.items() if isinstance(header, Header) and name not in refused}
     heights, widths = _shapes(images, paths, good, unreadable)
     return Collection(
         kind="files", root=str(root), paths=tuple(paths),
@@ -160,7 +161,8 @@ def _decoded_bytes(
     probed: bool,
 ) -> npt.NDArray[np.int64]:
     """Bound the memory of reading each image; a sample of them speaks for all where headers were not read."""
-    known = {name: reading_bytes(header, facts[name].bytes, images) for name, header in good.items()}
+    kept = max((kept_bytes(_shape(header, images), images) for header in good.values()), default=0)
+    known = {name: kept + reading_bytes(header, facts[name].bytes, images) for name, header in good.items()}
     if probed:
         return np.array([known.get(name, 0) for name in paths], np.int64)
     most = max(2 * max(known.values(), default=0), _LEAST_BYTES)
@@ -172,11 +174,15 @@ def reading_bytes(header: Header, file_bytes: int, images: Images) -> int:
 
     It includes the prepared image itself, which a reader of blocks keeps.
     """
-    height, width = header.shape(images.orientation)
-    stored = height * width * header.stored * np.dtype(header.dtype).itemsize
+    stored = header.height * header.width * header.stored * np.dtype(header.dtype).itemsize
     blended = images.alpha == "white" and header.alpha
-    prepared = preparing_bytes((height, width, header.channels), images, blended=blended)
+    prepared = preparing_bytes(_shape(header, images), images, blended=blended)
     return max(decoding_bytes(header, file_bytes), stored + prepared)
+
+
+def _shape(header: Header, images: Images) -> tuple[int, int, int]:
+    """Return height, width and channels as decoded, upright."""
+    return (*header.shape(images.orientation), header.channels)
 
 
 def _digest(paths: Sequence[str], facts: Mapping[str, FileFact], labelling: Labelling) -> str:

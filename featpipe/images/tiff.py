@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from featpipe.images.header import ORIENTATION, Decoded, Header, white
+from featpipe.images.header import ORIENTATION, Decoded, Header, Opened, white
 from featpipe.images.jpeg import cmyk_to_rgb
 from featpipe.images.refusal import Refused
 
@@ -15,13 +16,14 @@ _REDUCED, _MASK = 1, 4
 _PREMULTIPLIED, _ALPHA = 1, 2
 
 
-def read_header(file: BinaryIO) -> Header:
+def open_tiff(file: BinaryIO) -> Opened:
     """Read the tags of the one full-size page."""
     from tifffile import TiffFile
 
     file.seek(0)
-    with TiffFile(file) as tiff:
-        return _header(_page(tiff))
+    tiff = TiffFile(file)  # closing it would not close the file, which is all that it holds
+    page = _page(tiff)
+    return Opened(_header(page), partial(_decode, tiff, page))
 
 
 def _page(tiff: Any) -> Any:
@@ -70,7 +72,9 @@ def _header(page: Any) -> Header:
     orientation = int(turned) if turned in range(1, 9) else 1
     alpha = _alpha(page) is not None
     full = 255.0 if dtype == "uint8" and name == "PALETTE" else _full(page)
-    return Header("TIFF", page.imagelength, page.imagewidth, colours, stored, dtype, full, alpha, orientation)
+    # A strip as large as the image, undone differences, and a copy without alpha
+    scratch = 3 * stored * np.dtype(dtype).itemsize
+    return Header("TIFF", page.imagelength, page.imagewidth, colours, stored, dtype, scratch, full, alpha, orientation)
 
 
 def _full(page: Any) -> float:
@@ -78,20 +82,14 @@ def _full(page: Any) -> float:
     return float(2 ** int(page.bitspersample) - 1) if page.dtype.kind == "u" else white(page.dtype)
 
 
-def decode(file: BinaryIO) -> Decoded:
+def _decode(tiff: Any, page: Any) -> Decoded:
     """Decode at full depth; WhiteIsZero is inverted, palettes and CMYK become 8-bit RGB, alpha is told apart."""
-    from tifffile import TiffFile
-
-    file.seek(0)
-    with TiffFile(file) as tiff:
-        page = _page(tiff)
-        _header(page)
-        # libjpeg would fill what a cut strip lacks
-        if any(a + n > tiff.filehandle.size for a, n in zip(page.dataoffsets, page.databytecounts, strict=False)):
-            raise Refused("not a readable TIFF (truncated)")
-        planes = page.asarray(squeeze=False, maxworkers=1)[:, 0]
-        pixels = planes[0] if planes.shape[0] == 1 else np.moveaxis(planes[..., 0], 0, -1)
-        return _convert(page, pixels)
+    # libjpeg would fill what a cut strip lacks
+    if any(a + n > tiff.filehandle.size for a, n in zip(page.dataoffsets, page.databytecounts, strict=False)):
+        raise Refused("not a readable TIFF (truncated)")
+    planes = page.asarray(squeeze=False, maxworkers=1)[:, 0]
+    pixels = planes[0] if planes.shape[0] == 1 else np.moveaxis(planes[..., 0], 0, -1)
+    return _convert(page, pixels)
 
 
 def _convert(page: Any, pixels: Any) -> Decoded:

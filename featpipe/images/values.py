@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.geometry.grid import cut
 from featpipe.images.header import Decoded
 from featpipe.images.refusal import Refused
-from featpipe.images.resize import resize, resizing_bytes
+from featpipe.images.resize import Scratch, resize, resizing_bytes, scratch_bytes
 from featpipe.spec.pipeline import Images
 
 Float32 = npt.NDArray[np.float32]
 
+_STRIP = 2**16
+"""Pixels converted at once where channels are mixed, so that what lies between stays in the cache."""
 
-def prepare(decoded: Decoded, images: Images) -> Float32:
+
+def prepare(decoded: Decoded, images: Images, scratch: Scratch | None = None) -> Float32:
     """Return the image that the chain sees.
 
     Parameters
@@ -23,35 +27,62 @@ def prepare(decoded: Decoded, images: Images) -> Float32:
     decoded : Decoded
         Upright, in the file's own numbers.
     images : Images
+    scratch : Scratch, optional
+        Memory to use again.
 
     Returns
     -------
-    (y, x, c) float32, C-contiguous
+    (y, x, c) float32, C-contiguous, the caller's own
 
     Raises
     ------
     Refused
         If it holds NaN or infinity, or does not suit ``color`` or ``size``.
     """
-    image = recolour(to_float(decoded, images), images.color)
-    return image if images.size is None else resize(image, (images.size[0], images.size[1]), images.fit)
+    height, width, channels = decoded.samples.shape
+    size = (height, width) if images.size is None else (images.size[0], images.size[1])
+    shape = (height, width, recoloured(channels, images.color))
+    if size == (height, width):
+        return _fill(np.empty(shape, np.float32), decoded, images)
+    scratch = scratch or Scratch()
+    return resize(_fill(scratch.floats(shape), decoded, images), size, images.fit, scratch)
 
 
-def to_float(decoded: Decoded, images: Images) -> Float32:
-    """Blend alpha and scale the values; integers are divided once, in float32."""
-    samples = decoded.samples
-    # float64 beyond float32 becomes infinite, and is refused below
-    with np.errstate(over="ignore", invalid="ignore"):
-        out = np.array(samples, dtype=np.float32, order="C")
+def _fill(out: Float32, decoded: Decoded, images: Images) -> Float32:
+    """Write an image in float32 and in the channels that ``color`` asks for."""
+    height, width, channels = decoded.samples.shape
+    if out.shape[2] == channels:
+        bad = _convert(out, decoded, images)
+    else:
+        bad, rows = 0, min(max(_STRIP // width, 1), height)
+        strip = np.empty((rows, width, channels), np.float32)
+        for start, stop in cut(height, rows):
+            part = strip[: stop - start]
+            bad += _convert(part, _rows(decoded, start, stop), images)
+            out[start:stop] = recolour(part, images.color)
+    if bad:
+        raise Refused(f"holds {bad:,} values that are NaN or infinite in float32")
+    return out
+
+
+def _rows(decoded: Decoded, start: int, stop: int) -> Decoded:
+    alpha = None if decoded.alpha is None else decoded.alpha[start:stop]
+    return decoded._replace(samples=decoded.samples[start:stop], alpha=alpha)
+
+
+def _convert(out: Float32, decoded: Decoded, images: Images) -> int:
+    """Blend alpha and scale the values; integers are divided once, in float32. Count what is not finite."""
+    kind = decoded.samples.dtype.kind
+    if kind == "f":
+        with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes infinite, and is counted
+            out[...] = decoded.samples
+    else:
+        out[...] = decoded.samples
     if decoded.alpha is not None and images.alpha == "white":
         _blend(out, decoded)
-    if samples.dtype.kind in "iu" and images.values == "unit":
+    if kind in "iu" and images.values == "unit":
         out /= np.float32(decoded.full)
-    if samples.dtype.kind == "f":
-        bad = out.size - int(np.count_nonzero(np.isfinite(out)))
-        if bad:
-            raise Refused(f"holds {bad:,} values that are NaN or infinite in float32")
-    return out
+    return out.size - int(np.count_nonzero(np.isfinite(out))) if kind == "f" else 0
 
 
 def _blend(out: Float32, decoded: Decoded) -> None:
@@ -102,8 +133,16 @@ def recoloured(channels: int, color: str) -> int:
     return {"gray": 1, "rgb": 3}.get(color, channels)
 
 
+def kept_bytes(shape: tuple[int, int, int], images: Images) -> int:
+    """Return what a thread keeps of the memory that ``prepare`` took, for the next image, in bytes."""
+    height, width, channels = shape
+    if images.size is None or (height, width) == tuple(images.size):
+        return 0
+    return scratch_bytes(height, width, recoloured(channels, images.color))
+
+
 def preparing_bytes(shape: tuple[int, int, int], images: Images, *, blended: bool = False) -> int:
-    """Return a bound of the memory that ``prepare`` takes, its result included but not its input, in bytes.
+    """Return a bound of the memory that ``prepare`` takes, in bytes, but for its input and what ``kept_bytes`` tells.
 
     Parameters
     ----------
@@ -116,8 +155,13 @@ def preparing_bytes(shape: tuple[int, int, int], images: Images, *, blended: boo
     height, width, channels = shape
     pixels = height * width
     left = recoloured(channels, images.color)
-    scaled = pixels * (4 * channels + channels + (4 if blended else 0))  # a byte each to look for NaN
-    mixed = 4 * pixels * (channels + left + 1) if left != channels else 0
-    size = (height, width) if images.size is None else (images.size[0], images.size[1])
-    fitted = 4 * pixels * left + resizing_bytes(height, width, size, left) if size != (height, width) else 0
-    return max(scaled, mixed, fitted)
+    # What is converted at once: in float32, a byte each to look for NaN, the opacity, and the channels being mixed
+    pixel = 5 * channels + (4 if blended else 0)
+    if left == channels:
+        converted = pixels * pixel
+    else:
+        converted = 4 * pixels * left + min(pixels, max(_STRIP, width)) * (pixel + 4 * (left + 1))
+    if images.size is None or (height, width) == tuple(images.size):
+        return converted
+    fitted = 4 * pixels * left + resizing_bytes(height, width, (images.size[0], images.size[1]), left)
+    return max(converted + 4 * pixels, fitted) - kept_bytes(shape, images)

@@ -1,193 +1,159 @@
-"""Direct cross-correlation of a block with a group of equally sized kernels, padding already in place.
+"""Direct cross-correlation of a few rows with kernels of one size, into a buffer in cache.
 
-Every output is one sum over the taps in the order (y, x, channel), each added by a fused multiply-add: the same bits
-wherever the block lies. Register tiles of pixels × kernels compute it: vectors of kernels where there are many of them,
-vectors of neighbouring pixels where there are few.
+Every output is one sum over the taps in the order (y, x, channel), beginning with its bias, each tap added by a fused
+multiply-add: the same bits wherever the block lies. Register tiles compute it: of kernels where there are many of
+them, of neighbouring pixels where there are few.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.kernels.compiled import F32, F64, I64, TRIPLE, given, kernel, result
-from featpipe.kernels.flat import deal_out, interleave
+from featpipe.kernels.compiled import part
 from featpipe.kernels.tiles import (
+    KERNEL_TILES,
     LANES,
     PIXELS,
-    ROW_KERNELS,
     ROW_PIXELS,
-    WIDE,
-    pixel_narrow,
-    pixel_wide,
+    ROW_TILES,
+    kernel_tile_1,
+    kernel_tile_2,
+    kernel_tile_3,
+    kernel_tile_4,
     row_tile_1,
     row_tile_2,
     row_tile_4,
-    tile_narrow,
-    tile_wide,
+    row_tile_6,
 )
 
 Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+TILE_COST = {4: 4.0, 3: 3.0, 2: 2.2, 1: 1.6}
+"""Of a tile of kernels, by its vectors: narrow ones wait for their loads."""
+ROW_COST = 1.05
+"""Of tiles of pixels: they wait a little for their loads across cache lines."""
 
 
-def correlate(
-    block: Float32,
-    weights: Float32,
-    columns: Int64,
-    bias: Float32,
-    out: Float32,
-    *,
-    corner: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    each: bool,
-) -> None:
-    """Correlate a block with a group of kernels, in valid mode, into some features of ``out``.
+@dataclass(frozen=True, eq=False)
+class DirectKernels:
+    """Kernels of one size, laid out for register tiles."""
+
+    by_kernel: bool
+    """Vectors hold kernels; else neighbouring pixels."""
+    taps: tuple[int, int, int]
+    """Along y, x and channel."""
+    weights: Float32
+    """Tile after tile, (taps, kernels of the tile)."""
+    tiles: Int64
+    """Kernels of each tile."""
+    features: int
+    """With those that fill up the last vector."""
+
+
+def lay_out_kernels(weights: Float32) -> DirectKernels:
+    """Lay out kernels for the tiles that waste less.
 
     Parameters
     ----------
-    block : (n, y, x, c) float32
-        C-contiguous; holds the frame of every output, padding included.
     weights : (k, y, x, c) float32
-        Kernels of one size; ``c`` is 1 where ``each``.
-    columns : (k,) int64
-        Which feature of the bank each kernel makes.
-    bias : (bank size,) float32
-        Added to the responses, by feature of the bank.
-    out : (n, oy, ox, bank size) or, where ``each``, (n, oy, ox, c · bank size) float32
-        C-contiguous; features are channel-major.
-    corner : (int, int)
-        First tap (y, x) of these kernels in the frame of the bank's largest, in samples.
-    stride, dilation : (int, int)
-        Along y and x, in samples.
-    each : bool
-        Filter every channel by itself instead of summing over them.
     """
-    kernels = len(weights)
-    taps = np.ascontiguousarray(weights.reshape(kernels, -1).T)
-    by_kernel = kernels >= LANES or (kernels >= ROW_KERNELS and out.shape[2] < 2 * LANES)
-    layout = interleave(block, stride) if by_kernel else deal_out(block, stride)
-    offsets = layout.tap_offsets(weights.shape[1:], corner, dilation)
-    if by_kernel:
-        taps = np.pad(taps, ((0, 0), (0, -kernels % LANES)))
-    for channel in range(block.shape[3] if each else 1):
-        into = columns + channel * bias.size
-        base = channel * layout.channel
-        run = _correlate_by_kernel if by_kernel else _correlate_by_row
-        run(layout.flat, base, layout.steps, offsets, taps, bias[columns], into, out)
+    count = len(weights)
+    vectors = _split(-(-count // LANES), KERNEL_TILES)
+    by_kernel = sum(TILE_COST[tile] for tile in vectors) * LANES <= ROW_COST * count
+    tiles = [tile * LANES for tile in vectors] if by_kernel else split_rows(count)
+    features = sum(tiles)
+    by_tap = np.zeros((weights[0].size, features), np.float32)
+    by_tap[:, :count] = weights.reshape(count, -1).T
+    shape = (weights.shape[1], weights.shape[2], weights.shape[3])
+    return DirectKernels(by_kernel, shape, pack(by_tap, tiles), np.array(tiles, np.int64), features)
 
 
-def shift_and_scale(out: Float32, columns: Int64, mean: Float64, scale: Float64, total: Float64, bias: Float32) -> None:
-    """Make responses to patches x those to (x - mean) · scale, in place: a response is linear in its patch.
-
-    Parameters
-    ----------
-    out : (n, y, x, features) float32
-        C-contiguous.
-    columns : (k,) int64
-        The features to change.
-    mean, scale : (n, y, x) float64
-        Of each position's patch.
-    total : (k,) float64
-        Sum of each kernel's weights.
-    bias : (k,) float32
-        Added at the end.
-    """
-    _shift_and_scale(out, columns, np.ascontiguousarray(mean), np.ascontiguousarray(scale), total, bias)
+def split_rows(count: int) -> list[int]:
+    """Return the tiles of pixels for so many kernels."""
+    return [4, 4] if count == 8 else _split(count, ROW_TILES)
 
 
-@kernel(result(F32, 4), given(I64, 1), given(F64, 3), given(F64, 3), given(F64, 1), given(F32, 1))
-def _shift_and_scale(
-    out: Float32, columns: Int64, mean: Float64, scale: Float64, total: Float64, bias: Float32
-) -> None:
-    images, height, width, _ = out.shape
-    for n in range(images):
-        for i in range(height):
-            for j in range(width):
-                row, m, s = out[n, i, j], mean[n, i, j], scale[n, i, j]
-                for k in range(columns.size):
-                    row[columns[k]] = (row[columns[k]] - m * total[k]) * s + bias[k]
+def pack(by_tap: Float32, tiles: Sequence[int]) -> Float32:
+    """Lay out weights, (taps, kernels), tile after tile."""
+    pieces = np.split(by_tap, np.cumsum(tiles)[:-1], axis=1)
+    return np.concatenate([np.ascontiguousarray(piece, np.float32).ravel() for piece in pieces])
 
 
-@kernel(given(F32, 1), I64, TRIPLE, given(I64, 1), given(F32, 2), given(F32, 1), given(I64, 1), result(F32, 4))
-def _correlate_by_kernel(
+def _split(count: int, sizes: Sequence[int]) -> list[int]:
+    """Split a count into tiles, the widest first."""
+    tiles = []
+    while count:
+        tiles.append(next(size for size in sizes if size <= count))
+        count -= tiles[-1]
+    return tiles
+
+
+@part
+def sum_by_kernel(
     x: Float32,
     base: int,
-    steps: tuple[int, int, int],
-    offsets: Int64,
+    starts: Int64,
+    count: int,
     weights: Float32,
+    tiles: Int64,
+    offsets: Int64,
     bias: Float32,
-    columns: Int64,
     out: Float32,
+    pitch: int,
 ) -> None:
-    images, height, width, _ = out.shape
-    kernels, padded = columns.size, weights.shape[1]
-    sums = np.empty(PIXELS * WIDE * LANES, np.float32)
-    step = steps[2]
-    for n in range(images):
-        for i in range(height):
-            line = base + n * steps[0] + i * steps[1]
-            first = 0
-            while first < padded:
-                wide = padded - first >= WIDE * LANES
-                lanes = WIDE * LANES if wide else LANES
-                here = min(lanes, kernels - first)
-                into, add = columns[first : first + here], bias[first : first + here]
-                j = 0
-                while j < width:
-                    pixels = PIXELS if width - j >= PIXELS else 1
-                    at = line + j * step
-                    if pixels == PIXELS:
-                        if wide:
-                            tile_wide(x, at, step, weights, first, padded, offsets, sums)
-                        else:
-                            tile_narrow(x, at, step, weights, first, padded, offsets, sums)
-                    elif wide:
-                        pixel_wide(x, at, step, weights, first, padded, offsets, sums)
-                    else:
-                        pixel_narrow(x, at, step, weights, first, padded, offsets, sums)
-                    for p in range(pixels):
-                        row, tile = out[n, i, j + p], sums[p * lanes : p * lanes + here]
-                        for k in range(here):
-                            row[into[k]] = tile[k] + add[k]
-                    j += pixels
-                first += lanes
+    """Write the responses of pixels ``starts`` to all kernels into ``out``, (pixels, pitch).
+
+    ``starts`` and ``out`` hold PIXELS more than ``count``.
+    """
+    kernel = first = 0
+    for tile in tiles:
+        for p in range(0, count, PIXELS):
+            at = p * pitch + kernel
+            if tile == 4 * LANES:
+                kernel_tile_4(x, base, starts, p, weights, first, offsets, bias, kernel, out, at, pitch)
+            elif tile == 3 * LANES:
+                kernel_tile_3(x, base, starts, p, weights, first, offsets, bias, kernel, out, at, pitch)
+            elif tile == 2 * LANES:
+                kernel_tile_2(x, base, starts, p, weights, first, offsets, bias, kernel, out, at, pitch)
+            else:
+                kernel_tile_1(x, base, starts, p, weights, first, offsets, bias, kernel, out, at, pitch)
+        kernel += tile
+        first += tile * offsets.size
 
 
-@kernel(given(F32, 1), I64, TRIPLE, given(I64, 1), given(F32, 2), given(F32, 1), given(I64, 1), result(F32, 4))
-def _correlate_by_row(
+@part
+def sum_by_row(
     x: Float32,
     base: int,
-    steps: tuple[int, int, int],
-    offsets: Int64,
+    count: int,
     weights: Float32,
+    first: int,
+    tiles: Int64,
+    offsets: Int64,
     bias: Float32,
-    columns: Int64,
+    kernel: int,
     out: Float32,
+    at: int,
+    pitch: int,
 ) -> None:
-    images, height, width, _ = out.shape
-    kernels = columns.size
-    sums = np.empty(ROW_KERNELS * ROW_PIXELS, np.float32)
-    for n in range(images):
-        for i in range(height):
-            line = base + n * steps[0] + i * steps[1]
-            for j in range(0, width, ROW_PIXELS):
-                here = min(ROW_PIXELS, width - j)
-                first = 0
-                while first < kernels:
-                    left = kernels - first
-                    together = 4 if left >= 4 else 2 if left >= 2 else 1
-                    if together == 4:
-                        row_tile_4(x, line + j, weights, first, kernels, offsets, sums)
-                    elif together == 2:
-                        row_tile_2(x, line + j, weights, first, kernels, offsets, sums)
-                    else:
-                        row_tile_1(x, line + j, weights, first, kernels, offsets, sums)
-                    for k in range(together):
-                        column, add = columns[first + k], bias[first + k]
-                        tile = sums[k * ROW_PIXELS : k * ROW_PIXELS + here]
-                        for p in range(here):
-                            out[n, i, j + p, column] = tile[p] + add
-                    first += together
+    """Write the responses of ``count`` neighbouring pixels, and up to ROW_PIXELS more, into ``out``, (kernels, pitch).
+
+    The kernels begin at ``weights[first]`` and ``bias[kernel]``, their rows at ``out[at]``.
+    """
+    for tile in tiles:
+        for j in range(0, count, ROW_PIXELS):
+            if tile == 6:
+                row_tile_6(x, base + j, weights, first, offsets, bias, kernel, out, at + j, pitch)
+            elif tile == 4:
+                row_tile_4(x, base + j, weights, first, offsets, bias, kernel, out, at + j, pitch)
+            elif tile == 2:
+                row_tile_2(x, base + j, weights, first, offsets, bias, kernel, out, at + j, pitch)
+            else:
+                row_tile_1(x, base + j, weights, first, offsets, bias, kernel, out, at + j, pitch)
+        kernel += tile
+        at += tile * pitch
+        first += tile * offsets.size

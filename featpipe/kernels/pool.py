@@ -1,16 +1,31 @@
-"""Statistics of windows: pooling, and the mean and variance that contrast normalisation needs.
+"""Pooling: statistics of windows, and of the cells of a grid, gathered row by row.
 
-Each output is formed in one fixed order of its window's samples, so its bits do not depend on where a block begins.
+Rows are first combined down each column, in float32, then the columns of a window from left to right. Cells are laid
+out in canonical tiles whose origin is the map's: each tile's part of a cell is combined down its columns, at most TILE
+rows, then from left to right in float64, and the parts are added up in raster order. Blocks that hold whole tiles and
+arrive in raster order therefore give the same bits as the whole map at once::
+
+    ┌────┬────┬────┐
+    │ 1  │ 2 ┊│ 3  │     ─ │ tiles    ┊ ┄ cells
+    ├────┼────┼────┤
+    │┄┄┄┄│┄┄┄┼│┄┄┄┄│
+    │ 4  │ 5 ┊│ 6  │
+    └────┴────┴────┘
+
+Padding of zeros takes no part: it never wins a max or min, adds nothing to a sum, and counts in a mean.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import types
 
-from featpipe.kernels.compiled import F32, I64, PAIR, given, kernel, result
+from featpipe.geometry.axis import Span
+from featpipe.geometry.grid import TILE, cells
+from featpipe.kernels.compiled import I64, given, part
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -19,217 +34,234 @@ Statistic = Literal["max", "mean", "min", "sum", "l2", "std"]
 
 MAX, MEAN, MIN, SUM, L2, STD = range(6)
 CODES: dict[Statistic, int] = {"max": MAX, "mean": MEAN, "min": MIN, "sum": SUM, "l2": L2, "std": STD}
+NOTHING, WINDOWS, CELLS = range(3)
 
 
-def padding_fill(by: Statistic) -> float:
-    """Return what zero padding holds for a statistic: a value that never wins, else 0."""
-    return {"max": -np.inf, "min": np.inf}.get(by, 0.0)
+class Pooling(NamedTuple):
+    """How rows are pooled, for the parts below."""
+
+    kind: int
+    by: int
+    window: int
+    """Samples of a window, padding included."""
+    rows: Int64
+    """(windows or pieces of cells, 3): first row, row after the last, of the rows that come; cell."""
+    cols: Int64
+    """The same along x."""
 
 
-def pool_windows(block: Float32, by: Statistic, size: tuple[int, int], stride: tuple[int, int]) -> Float32:
-    """Summarise every window of a block, padding already in place.
+POOLING = types.NamedTuple((I64, I64, I64, given(I64, 2), given(I64, 2)), Pooling)
+NO_POOLING = Pooling(NOTHING, SUM, 1, np.empty((0, 3), np.int64), np.empty((0, 3), np.int64))
+
+
+def pool_windows(
+    by: Statistic,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    first: tuple[int, int],
+    counts: tuple[int, int],
+    top: int,
+) -> Pooling:
+    """Return the pooling of a run of windows.
 
     Parameters
     ----------
-    block : (n, y, x, k) float32
-    by : {"max", "mean", "min", "sum", "l2", "std"}
-        ``l2`` is the root of the sum of squares, ``std`` the population standard deviation.
+    by : {"max", "mean", "min", "sum", "l2"}
     size, stride : (int, int)
         Along y and x, in samples.
-
-    Returns
-    -------
-    (n, (y - size) // stride + 1, (x - size) // stride + 1, k) float32
+    first : (int, int)
+        First sample of the first window, counted from the first row and column that come.
+    counts : (int, int)
+        Windows along y and x.
+    top : int
+        Row of the output for the first of them.
     """
-    images, height, width, features = block.shape
-    shape = (images, (height - size[0]) // stride[0] + 1, (width - size[1]) // stride[1] + 1, features)
-    out = np.empty(shape, np.float32)
-    _pool(np.ascontiguousarray(block), CODES[by], size, stride, out)
-    return out
+    edges = []
+    for axis in (0, 1):
+        index = np.arange(counts[axis])
+        start = first[axis] + index * stride[axis]
+        edges.append(np.stack([start, start + size[axis], index + (top if axis == 0 else 0)], 1))
+    return Pooling(WINDOWS, CODES[by], size[0] * size[1], edges[0], edges[1])
 
 
-@kernel(given(F32, 4), I64, PAIR, PAIR, result(F32, 4))
-def _pool(block: Float32, by: int, size: tuple[int, int], stride: tuple[int, int], out: Float32) -> None:
-    images, height, width, features = out.shape
-    count = np.float32(size[0] * size[1])
-    for n in range(images):
-        for i in range(height):
-            for j in range(width):
-                acc = out[n, i, j]
-                if by in (MAX, MIN):
-                    acc[:] = block[n, i * stride[0], j * stride[1]]
-                else:
-                    acc[:] = np.float32(0)
-                for u in range(size[0]):
-                    row = block[n, i * stride[0] + u]
-                    for v in range(size[1]):
-                        sample = row[j * stride[1] + v]
-                        if by == MAX:
-                            for k in range(features):
-                                acc[k] = sample[k] if sample[k] > acc[k] else acc[k]
-                        elif by == MIN:
-                            for k in range(features):
-                                acc[k] = sample[k] if sample[k] < acc[k] else acc[k]
-                        elif by == L2:
-                            for k in range(features):
-                                acc[k] += sample[k] * sample[k]
-                        else:
-                            for k in range(features):
-                                acc[k] += sample[k]
-                if by in (MEAN, STD):
-                    for k in range(features):
-                        acc[k] /= count
-                if by == L2:
-                    for k in range(features):
-                        acc[k] = np.sqrt(acc[k])
-                if by == STD:
-                    for k in range(features):
-                        square = np.float32(0)
-                        for u in range(size[0]):
-                            for v in range(size[1]):
-                                d = block[n, i * stride[0] + u, j * stride[1] + v, k] - acc[k]
-                                square += d * d
-                        acc[k] = np.sqrt(square / count)
+def pool_cells(by: Statistic, grid: tuple[int, int], height: int, width: int, y: Span, x: Span) -> Pooling:
+    """Return the pooling of the samples ``y``, ``x`` of a map to a grid of cells; they begin at a tile's corner.
 
-
-def window_moments(
-    block: Float32, size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], *, across: bool
-) -> tuple[Float64, Float64]:
-    """Return mean and variance of every window, in float64.
-
-    Parameters
-    ----------
-    block : (n, y, x, c) float32
-        Padding already in place.
-    size, stride, dilation : (int, int)
-        Along y and x, in samples.
-    across : bool
-        Take all channels of a window together.
-
-    Returns
-    -------
-    mean, variance : (n, oy, ox, c or 1) float64
+    Raises
+    ------
+    ValueError
+        If they do not.
     """
-    values = block.astype(np.float64)
-    reach = [(s - 1) * d + 1 for s, d in zip(size, dilation, strict=True)]
-    rows, cols = ((block.shape[axis + 1] - reach[axis]) // stride[axis] + 1 for axis in (0, 1))
-    moments = []
-    for power in (values, values * values):
-        summed = _sum_channels(power) if across else power
-        along = np.zeros((*summed.shape[:2], cols, summed.shape[3]))
-        for v in range(size[1]):
-            start = v * dilation[1]
-            along += summed[:, :, start : start + (cols - 1) * stride[1] + 1 : stride[1]]
-        total = np.zeros((summed.shape[0], rows, *along.shape[2:]))
-        for u in range(size[0]):
-            start = u * dilation[0]
-            total += along[:, start : start + (rows - 1) * stride[0] + 1 : stride[0]]
-        moments.append(total / (size[0] * size[1] * (block.shape[3] if across else 1)))
-    mean, square = moments
-    return mean, np.maximum(square - mean * mean, 0.0)
+    if y.start % TILE or x.start % TILE:
+        raise ValueError(f"block at ({y.start}, {x.start}) does not begin at a multiple of {TILE}")
+    return Pooling(CELLS, CODES[by], 1, _pieces(height, grid[0], y), _pieces(width, grid[1], x))
 
 
-def _sum_channels(values: Float64) -> Float64:
-    """Return the sum over channels, (n, y, x, 1), in the channels' order."""
-    total = np.zeros((*values.shape[:3], 1))
-    for c in range(values.shape[3]):
-        total[..., 0] += values[..., c]
-    return total
+def _pieces(length: int, parts: int, span: Span) -> Int64:
+    """Return the pieces of a span that lie in one tile and one cell."""
+    spans = cells(length, parts)
+    cuts = sorted({span.start, span.stop, *range(span.start, span.stop, TILE), *(cell.start for cell in spans)})
+    cuts = [cut for cut in cuts if span.start <= cut <= span.stop]
+    starts = np.array(cuts[:-1], np.int64)
+    cell = np.searchsorted([one.start for one in spans], starts, side="right") - 1
+    return np.stack([starts - span.start, np.array(cuts[1:], np.int64) - span.start, cell], 1).astype(np.int64)
 
 
-def fold_features(block: Float32, by: Statistic, starts: Int64, members: Int64) -> Float32:
-    """Combine groups of features into one feature each.
-
-    Parameters
-    ----------
-    block : (n, y, x, k) float32
-    by : {"max", "mean", "min", "sum", "l2", "std"}
-    starts : (groups + 1,) int64
-        Where each group begins in ``members``.
-    members : (m,) int64
-        Features of all groups, one group after another.
-
-    Returns
-    -------
-    (n, y, x, groups) float32
-    """
-    groups = len(starts) - 1
-    out = np.empty((*block.shape[:3], groups), np.float32)
-    flat = np.ascontiguousarray(block)
-    size = len(members) // groups
-    in_order = len(members) == block.shape[3] and np.array_equal(members, np.arange(len(members)))
-    if in_order and np.array_equal(starts, np.arange(groups + 1) * size):
-        _fold_neighbours(flat.reshape(-1, size), CODES[by], out.reshape(-1))
-        return out
-    _fold(flat.reshape(-1, block.shape[3]), CODES[by], starts, members, out.reshape(-1, groups))
-    return out
+@part
+def identity(by: int) -> Any:
+    """Return the value that leaves a statistic as it is."""
+    return np.float32(-np.inf if by == MAX else np.inf if by == MIN else 0.0)
 
 
-@kernel(given(F32, 2), I64, result(F32, 1))
-def _fold_neighbours(block: Float32, by: int, out: Float32) -> None:
-    """Fold groups of neighbouring features, all of one size: as `_fold`, but in loops that vectors can run."""
-    rows, size = block.shape
-    if by == L2 and size == 2:
-        for p in range(rows):
-            out[p] = np.sqrt(block[p, 0] * block[p, 0] + block[p, 1] * block[p, 1])
-        return
+@part
+def combine(held: float, value: float, by: int) -> float:
+    """Combine two columns, whose values are squares already for l2."""
     if by == MAX:
-        for p in range(rows):
-            acc = block[p, 0]
-            for m in range(1, size):
-                acc = block[p, m] if block[p, m] > acc else acc
-            out[p] = acc
-        return
+        return value if value > held or np.isnan(value) else held
     if by == MIN:
-        for p in range(rows):
-            acc = block[p, 0]
-            for m in range(1, size):
-                acc = block[p, m] if block[p, m] < acc else acc
-            out[p] = acc
-        return
-    for p in range(rows):
-        acc = np.float32(0)
-        for m in range(size):
-            acc += block[p, m] * block[p, m] if by == L2 else block[p, m]
-        if by == L2:
-            acc = abs(block[p, 0]) if size == 1 else np.sqrt(acc)
-        if by in (MEAN, STD):
-            acc /= np.float32(size)
-        if by == STD:
-            square = np.float32(0)
-            for m in range(size):
-                d = block[p, m] - acc
-                square += d * d
-            acc = np.sqrt(square / np.float32(size))
-        out[p] = acc
+        return value if value < held or np.isnan(value) else held
+    return held + value
 
 
-@kernel(given(F32, 2), I64, given(I64, 1), given(I64, 1), result(F32, 2))
-def _fold(block: Float32, by: int, starts: Int64, members: Int64, out: Float32) -> None:
-    for p in range(block.shape[0]):
-        row = block[p]
-        for g in range(out.shape[1]):
-            first, last = starts[g], starts[g + 1]
-            acc = row[members[first]] if by in (MAX, MIN) else np.float32(0)
-            count = np.float32(last - first)
-            for m in range(first, last):
-                value = row[members[m]]
-                if by == MAX:
-                    acc = value if value > acc else acc
-                elif by == MIN:
-                    acc = value if value < acc else acc
-                elif by == L2:
-                    acc += value * value
+@part
+def begin(into: Float32, values: Float32, by: int) -> None:
+    """Take the first row of values; their squares for l2."""
+    if by == L2:
+        for i in range(into.size):
+            into[i] = values[i] * values[i]
+    else:
+        for i in range(into.size):
+            into[i] = values[i]
+
+
+@part
+def gather(into: Float32, values: Float32, by: int) -> None:
+    """Combine a row of values with those above it."""
+    if by == L2:
+        for i in range(into.size):
+            into[i] = into[i] + values[i] * values[i]
+    elif by == MAX:
+        for i in range(into.size):
+            into[i] = combine(into[i], values[i], MAX)
+    elif by == MIN:
+        for i in range(into.size):
+            into[i] = combine(into[i], values[i], MIN)
+    else:
+        for i in range(into.size):
+            into[i] = into[i] + values[i]
+
+
+@part
+def fill(into: Float32, value: float) -> None:
+    """Set all values; a loop that vectors run, which Numba makes of no slice."""
+    for i in range(into.size):
+        into[i] = value
+
+
+@part
+def pool_planes(rows: Float32, width: int, pooling: Pooling, held: Float32, runs: Int64, out: Float32) -> None:
+    """Combine the columns of every window, of rows (features, width), into ``out``, (windows, features)."""
+    cols, by, share = pooling.cols, pooling.by, np.float32(1) / np.float32(pooling.window)
+    stride = cols[1, 0] - cols[0, 0] if cols.shape[0] > 1 else 1
+    first, last = _inside(cols, width)
+    count = last - first
+    for run in runs:
+        for k in range(run[2]):
+            row = rows[(run[0] + k) * width : (run[0] + k + 1) * width]
+            for w in range(cols.shape[0]):
+                if first <= w < last:
+                    continue
+                held[w] = identity(by)
+                for v in range(max(cols[w, 0], 0), min(cols[w, 1], width)):
+                    held[w] = combine(held[w], row[v], by)
+            if count:
+                inside, columns = held[first:last], row[cols[first, 0] :]
+                if stride == 2:
+                    _combine_columns(inside, columns, count, cols[first, 1] - cols[first, 0], 2, by)
                 else:
-                    acc += value
-            if by in (MEAN, STD):
-                acc /= count
-            if by == STD:
-                square = np.float32(0)
-                for m in range(first, last):
-                    d = row[members[m]] - acc
-                    square += d * d
-                acc = np.sqrt(square / count)
-            if by == L2:
-                acc = abs(row[members[first]]) if last - first == 1 else np.sqrt(acc)
-            out[p, g] = acc
+                    _combine_columns(inside, columns, count, cols[first, 1] - cols[first, 0], stride, by)
+            finish(held, by, share)
+            for w in range(cols.shape[0]):
+                out[cols[w, 2], run[1] + k] = held[w]
+
+
+@part
+def _inside(cols: Int64, width: int) -> tuple[int, int]:
+    """Return the first and the last but one of the windows that have no padding."""
+    first, last = 0, cols.shape[0]
+    while first < last and cols[first, 0] < 0:
+        first += 1
+    while last > first and cols[last - 1, 1] > width:
+        last -= 1
+    return first, last
+
+
+@part
+def _combine_columns(held: Float32, columns: Float32, count: int, size: int, stride: int, by: int) -> None:
+    for w in range(count):
+        held[w] = columns[w * stride]
+    for v in range(1, size):
+        if by == MAX:
+            for w in range(count):
+                held[w] = combine(held[w], columns[w * stride + v], MAX)
+        elif by == MIN:
+            for w in range(count):
+                held[w] = combine(held[w], columns[w * stride + v], MIN)
+        else:
+            for w in range(count):
+                held[w] = combine(held[w], columns[w * stride + v], SUM)
+
+
+@part
+def pool_pixels(rows: Float32, width: int, features: int, pooling: Pooling, runs: Int64, out: Float32) -> None:
+    """Combine the columns of every window, of rows (width, features), into ``out``, (windows, features)."""
+    by, share = pooling.by, np.float32(1) / np.float32(pooling.window)
+    for w in range(pooling.cols.shape[0]):
+        first, last = max(pooling.cols[w, 0], 0), min(pooling.cols[w, 1], width)
+        for r in range(runs.shape[0]):
+            at, length = first * features + runs[r, 0], runs[r, 2]
+            held = out[pooling.cols[w, 2], runs[r, 1] : runs[r, 1] + length]
+            left = rows[at : at + length]
+            right = rows[at + features : at + features + length]
+            if last - first < 2:
+                for k in range(length):
+                    held[k] = left[k] if first < last else identity(by)
+            elif by == MAX:
+                for k in range(length):
+                    held[k] = combine(left[k], right[k], MAX)
+            elif by == MIN:
+                for k in range(length):
+                    held[k] = combine(left[k], right[k], MIN)
+            elif by == MEAN and last - first == 2:
+                for k in range(length):
+                    held[k] = (left[k] + right[k]) * share
+                continue
+            else:
+                for k in range(length):
+                    held[k] = left[k] + right[k]
+            for v in range(2, last - first):
+                gather(held, rows[at + v * features : at + v * features + length], by if by in (MAX, MIN) else SUM)
+            if by in (MEAN, L2):
+                finish(held, by, share)
+
+
+@part
+def finish(values: Float32, by: int, share: float) -> None:
+    """Make a mean of sums, a length of sums of squares."""
+    if by == MEAN:
+        for i in range(values.size):
+            values[i] = values[i] * share
+    elif by == L2:
+        for i in range(values.size):
+            values[i] = np.sqrt(values[i])
+
+
+@part
+def pool_piece(
+    rows: Float32, width: int, features: int, planar: bool, piece: tuple[int, int], by: int, out: Float64
+) -> None:
+    """Combine the columns of one piece of a cell in float64, into ``out``, (features,)."""
+    out[:features] = identity(by)
+    for v in range(piece[0], piece[1]):
+        for k in range(features):
+            out[k] = combine(out[k], np.float64(rows[k * width + v if planar else v * features + k]), by)

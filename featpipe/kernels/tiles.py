@@ -1,7 +1,16 @@
 """Register tiles of fused multiply-adds, as LLVM code for Numba.
 
-Each sum stays in a register lane while one loop runs over the kernel's taps. ``llvm.fma`` rounds once on every machine,
-so a sum of products has the same bits whatever the vector width, the block or the place of a value in its row.
+Each sum begins with its bias and stays in a register lane while one loop runs over the kernel's taps. ``llvm.fma``
+rounds once on every machine, so a sum of products has the same bits whatever the vector width, the block or the place
+of a value in its row.
+
+A tile of kernels holds pixels × vectors of kernels, a tile of pixels kernels × vectors of neighbouring pixels::
+
+              vectors of kernels                       vectors of neighbouring pixels
+            ┌─────┬─────┬─────┬─────┐                 ┌─────┬─────┬─────┬─────┐
+    pixel 0 │     │     │     │     │        kernel 0 │     │     │     │     │
+    pixel 1 │     │     │     │     │        kernel 1 │     │     │     │     │
+      …     └─────┴─────┴─────┴─────┘          …      └─────┴─────┴─────┴─────┘
 """
 
 from __future__ import annotations
@@ -27,9 +36,6 @@ def _lanes() -> int:
 
 
 LANES = _lanes()
-WIDE = 4 if LANES != 8 else 2
-"""Vectors of kernels in the widest tile: its sums fill the registers (32 of AVX-512 and NEON, 16 of AVX2)."""
-
 
 VECTOR = ir.VectorType(F32, LANES)
 
@@ -52,12 +58,12 @@ def _spread(builder: Any, value: Any) -> Any:
 class _TapLoop:
     """A loop over the taps that holds ``rows`` × ``vectors`` sums in registers.
 
-    Made at its top: ``tap``, ``offset`` and the sums so far, ``held``, are at hand. ``close`` ends it with the sums
-    after the tap and stores them, row after row, when all taps are done.
+    Made at its top with the sums' first values: ``tap``, ``offset`` and the sums so far, ``held``, are at hand.
+    ``close`` ends it with the sums after the tap and, when all taps are done, stores them in rows ``pitch`` apart.
     """
 
-    def __init__(self, builder: Any, offsets: Any, rows: int, vectors: int) -> None:
-        self.builder = builder
+    def __init__(self, builder: Any, offsets: Any, first: list[list[Any]]) -> None:
+        self.builder, self.first = builder, first
         self.taps = builder.extract_value(offsets.shape, 0)
         self.fused = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
@@ -67,94 +73,137 @@ class _TapLoop:
         builder.branch(self.loop)
         builder.position_at_end(self.loop)
         self.tap = builder.phi(I64)
-        self.held = [[builder.phi(VECTOR) for _ in range(vectors)] for _ in range(rows)]
+        self.held = [[builder.phi(VECTOR) for _ in row] for row in first]
         self.offset = builder.load(builder.gep(offsets.data, [self.tap]))
 
-    def close(self, after: list[list[Any]], sums: Any) -> None:
+    def close(self, after: list[list[Any]], out: Any, pitch: Any) -> None:
         builder = self.builder
         following = builder.add(self.tap, ir.Constant(I64, 1))
         self.tap.add_incoming(ir.Constant(I64, 0), self.before)
         self.tap.add_incoming(following, self.loop)
-        for held, new in zip(self.held, after, strict=True):
-            for phi, value in zip(held, new, strict=True):
-                phi.add_incoming(ir.Constant(VECTOR, [0.0] * LANES), self.before)
-                phi.add_incoming(value, self.loop)
+        for rows in zip(self.held, self.first, after, strict=True):
+            for phi, first, new in zip(*rows, strict=True):
+                phi.add_incoming(first, self.before)
+                phi.add_incoming(new, self.loop)
         builder.cbranch(builder.icmp_signed("<", following, self.taps), self.loop, self.done)
         builder.position_at_end(self.done)
-        for i, value in enumerate(value for row in after for value in row):
-            place = builder.gep(sums, [ir.Constant(I64, i * LANES)])
-            builder.store(value, builder.bitcast(place, VECTOR.as_pointer())).align = 4
+        for r, row in enumerate(after):
+            start = builder.gep(out, [builder.mul(pitch, ir.Constant(I64, r))])
+            for v, value in enumerate(row):
+                place = builder.gep(start, [ir.Constant(I64, v * LANES)])
+                builder.store(value, builder.bitcast(place, VECTOR.as_pointer())).align = 4
 
 
-def _tile(pixels: int, vectors: int) -> Any:
-    """Make an intrinsic that sums all taps for ``pixels`` pixels × ``vectors`` · LANES kernels in registers.
+def _kernel_tile(vectors: int) -> Any:
+    """Make an intrinsic that sums all taps for PIXELS pixels × ``vectors`` · LANES kernels.
 
-    Each tap costs ``vectors`` weight loads, ``pixels`` spread loads and their product of multiply-adds. ``weights`` is
-    (taps, ``width``), read from column ``column``; ``sums`` gets pixel after pixel.
+    Pixel p begins at ``x[base + starts[pixel + p]]``; tap t lies ``offsets[t]`` after that. Weights are (taps, kernels)
+    from ``weights[first]`` on, biases lie from ``bias[kernel]`` on; pixel after pixel goes to ``out[at + p * pitch]``.
     """
 
     def typed(
-        _typing_context: Any, x: Any, at: Any, step: Any, weights: Any, column: Any, width: Any, offsets: Any, sums: Any
+        _typing_context: Any,
+        x: Any,
+        base: Any,
+        starts: Any,
+        pixel: Any,
+        weights: Any,
+        first: Any,
+        offsets: Any,
+        bias: Any,
+        kernel: Any,
+        out: Any,
+        at: Any,
+        pitch: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            arrays = {i: context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 3, 6, 7)}
-            strides = [builder.mul(values[2], ir.Constant(I64, p)) for p in range(pixels)]
-            starts = [builder.gep(arrays[0].data, [builder.add(values[1], stride)]) for stride in strides]
-            loop = _TapLoop(builder, arrays[6], pixels, vectors)
-            row = builder.gep(arrays[3].data, [builder.add(values[4], builder.mul(loop.tap, values[5]))])
+            arrays = {i: context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2, 4, 6, 7, 9)}
+            origin = builder.gep(arrays[0].data, [values[1]])
+            begins = builder.gep(arrays[2].data, [values[3]])
+            pixels = [
+                builder.gep(origin, [builder.load(builder.gep(begins, [ir.Constant(I64, p)]))]) for p in range(PIXELS)
+            ]
+            biases = builder.gep(arrays[7].data, [values[8]])
+            sums = [_load(builder, biases, v * LANES) for v in range(vectors)]
+            loop = _TapLoop(builder, arrays[6], [sums] * PIXELS)
+            step = builder.mul(loop.tap, ir.Constant(I64, vectors * LANES))
+            row = builder.gep(arrays[4].data, [builder.add(values[5], step)])
             loaded = [_load(builder, row, v * LANES) for v in range(vectors)]
             after = []
-            for start, held in zip(starts, loop.held, strict=True):
+            for start, held in zip(pixels, loop.held, strict=True):
                 spread = _spread(builder, builder.load(builder.gep(start, [loop.offset])))
                 after.append([builder.call(loop.fused, [spread, w, h]) for w, h in zip(loaded, held, strict=True)])
-            loop.close(after, arrays[7].data)
+            loop.close(after, builder.gep(arrays[9].data, [values[10]]), values[11])
             return context.get_dummy_value()
 
-        return types.void(x, at, step, weights, column, width, offsets, sums), generate
+        arguments = (x, base, starts, pixel, weights, first, offsets, bias, kernel, out, at, pitch)
+        return types.void(*arguments), generate
 
     return intrinsic(typed)
 
 
 PIXELS = 6
-"""Pixels in a register tile."""
-tile_wide = _tile(PIXELS, WIDE)
-tile_narrow = _tile(PIXELS, 1)
-pixel_wide = _tile(1, WIDE)
-pixel_narrow = _tile(1, 1)
+"""Pixels in a tile of kernels; with its widest vectors they fill the registers (32 of AVX-512 and NEON, 16 of AVX2)."""
+KERNEL_TILES = (4, 3, 2, 1) if LANES != 8 else (2, 1)
+"""Vectors of kernels in a tile, the widest first."""
+kernel_tile_4 = _kernel_tile(4)
+kernel_tile_3 = _kernel_tile(3)
+kernel_tile_2 = _kernel_tile(2)
+kernel_tile_1 = _kernel_tile(1)
 
 
-def _row_tile(kernels: int, vectors: int) -> Any:
-    """Make an intrinsic that sums all taps for ``kernels`` kernels × ``vectors`` · LANES pixels of a row in registers.
+def _row_tile(kernels: int) -> Any:
+    """Make an intrinsic that sums all taps for ``kernels`` kernels × ROW_PIXELS neighbouring pixels.
 
-    The counterpart of `_tile` for few kernels: pixels fill the vectors, and the weights are spread. ``weights`` is
-    (taps, ``width``), read from column ``column``; ``sums`` gets kernel after kernel.
+    Pixel 0 begins at ``x[start]``; tap t lies ``offsets[t]`` after that. Weights are (taps, kernels) from
+    ``weights[first]`` on, biases lie from ``bias[kernel]`` on; kernel after kernel goes to ``out[at + k * pitch]``.
     """
 
     def typed(
-        _typing_context: Any, x: Any, at: Any, weights: Any, column: Any, width: Any, offsets: Any, sums: Any
+        _typing_context: Any,
+        x: Any,
+        start: Any,
+        weights: Any,
+        first: Any,
+        offsets: Any,
+        bias: Any,
+        kernel: Any,
+        out: Any,
+        at: Any,
+        pitch: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            arrays = {i: context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2, 5, 6)}
-            loop = _TapLoop(builder, arrays[5], kernels, vectors)
-            pixels = builder.gep(arrays[0].data, [builder.add(values[1], loop.offset)])
-            loaded = [_load(builder, pixels, v * LANES) for v in range(vectors)]
-            row = builder.gep(arrays[2].data, [builder.add(values[3], builder.mul(loop.tap, values[4]))])
+            arrays = {i: context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2, 4, 5, 7)}
+            origin = builder.gep(arrays[0].data, [values[1]])
+            biases = builder.gep(arrays[5].data, [values[6]])
+            sums = [
+                [_spread(builder, builder.load(builder.gep(biases, [ir.Constant(I64, k)])))] * ROW_VECTORS
+                for k in range(kernels)
+            ]
+            loop = _TapLoop(builder, arrays[4], sums)
+            pixels = builder.gep(origin, [loop.offset])
+            loaded = [_load(builder, pixels, v * LANES) for v in range(ROW_VECTORS)]
+            step = builder.mul(loop.tap, ir.Constant(I64, kernels))
+            row = builder.gep(arrays[2].data, [builder.add(values[3], step)])
             after = []
             for k, held in enumerate(loop.held):
                 spread = _spread(builder, builder.load(builder.gep(row, [ir.Constant(I64, k)])))
                 after.append([builder.call(loop.fused, [spread, p, h]) for p, h in zip(loaded, held, strict=True)])
-            loop.close(after, arrays[6].data)
+            loop.close(after, builder.gep(arrays[7].data, [values[8]]), values[9])
             return context.get_dummy_value()
 
-        return types.void(x, at, weights, column, width, offsets, sums), generate
+        arguments = (x, start, weights, first, offsets, bias, kernel, out, at, pitch)
+        return types.void(*arguments), generate
 
     return intrinsic(typed)
 
 
-ROW_KERNELS = 4
+ROW_TILES = (6, 4, 2, 1)
+"""Kernels in a tile of pixels, the most first."""
 ROW_VECTORS = 4 if LANES != 8 else 2
 ROW_PIXELS = ROW_VECTORS * LANES
-"""Neighbouring pixels in a row tile."""
-row_tile_4 = _row_tile(4, ROW_VECTORS)
-row_tile_2 = _row_tile(2, ROW_VECTORS)
-row_tile_1 = _row_tile(1, ROW_VECTORS)
+"""Neighbouring pixels in a tile of pixels."""
+row_tile_6 = _row_tile(6)
+row_tile_4 = _row_tile(4)
+row_tile_2 = _row_tile(2)
+row_tile_1 = _row_tile(1)

@@ -240,12 +240,8 @@ class Budget:
             for y in _samples(height, pieces.stream[0]):
                 for x in _samples(width, pieces.stream[1]):
                     schedule = stream_schedule(self.program, size, grid, (y, x))
-                    parts = {"input": y.length * x.length * channels * FLOAT}
-                    if schedule is not None:
-                        parts = peak_bytes(self.program, schedule, 1)
-                        y_read = schedule.needs[ROOT][0].length
-                    else:
-                        y_read = y.length
+                    parts = peak_bytes(self.program, schedule, 1)
+                    y_read = schedule.needs[ROOT][0].length
                     if pieces.read_rows:
                         rows = min(max(pieces.read_rows, y_read), size[0])
                         parts["read ahead"] = rows * size[1] * channels * FLOAT

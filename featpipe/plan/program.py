@@ -11,8 +11,8 @@ A program depends on the pipeline and the number of channels alone, never on an 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from featpipe.errors import Location
 from featpipe.geometry.axis import IDENTITY, Sweep
 from featpipe.geometry.window import Window
 from featpipe.kernels.bank import Labels
-from featpipe.kernels.separable import SeparableGroup
+from featpipe.kernels.factors import Factors
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -40,24 +40,27 @@ class KernelGroup:
         First tap (y, x) of these kernels in the frame of the bank's largest, in samples (dilation included).
     columns : (k,) int64
         Which feature of the bank each kernel makes.
-    separable : SeparableGroup, optional
+    factors : tuple of Factors
         The same kernels as passes along y and x, where that costs less; each input feature is then filtered by itself.
     """
 
     weights: Float32
     corner: tuple[int, int]
     columns: Int64
-    separable: SeparableGroup | None = None
+    factors: tuple[Factors, ...] = ()
 
     @property
     def multiplies(self) -> int:
         """Multiply-adds of one output position and input feature (of all of them where the kernels span them)."""
-        return self.weights.size if self.separable is None else self.separable.multiplies
+        return sum(part.multiplies for part in self.factors) or self.weights.size
 
 
 @dataclass(frozen=True, eq=False)
 class ConvolveOp:
-    """Correlate with a bank; ``epsilon`` asks for contrast normalisation of each patch."""
+    """Correlate with a bank; ``epsilon`` asks for contrast normalisation of each patch.
+
+    The kernels' mean is 0 then: the response to a patch is the response to the patch less its mean.
+    """
 
     groups: tuple[KernelGroup, ...]
     bias: Float32
@@ -113,7 +116,6 @@ class LocalOp:
 
 
 Op = ConvolveOp | ActivateOp | FoldOp | PoolOp | GridOp | StandardiseOp | LocalOp
-POINTWISE = (ActivateOp, FoldOp, StandardiseOp)
 ROOT = -1
 """The parent of nodes that read the image."""
 
@@ -154,6 +156,9 @@ class Program:
     """Labels of the image's channels."""
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
+    passes: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
+    laid_out: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
+    """What `featpipe.plan.passes` and `featpipe.chain.panels` have made so far, by neighbouring nodes."""
 
     def path(self, node: int) -> list[int]:
         """Return the nodes from the image to ``node``."""

@@ -12,7 +12,6 @@ from featpipe.geometry.window import Window
 from featpipe.kernels.bank import Bank, Labels
 from featpipe.kernels.catalog import build_bank
 from featpipe.kernels.factors import factorise
-from featpipe.kernels.separable import group_factors
 from featpipe.plan.labels import group_features, known_labels, merge_labels, split_labels
 from featpipe.plan.program import (
     POINT,
@@ -184,7 +183,7 @@ class _Builder:
         labels = [merge_labels(kernel, one) for one in inputs for kernel in kernels] if each else kernels
         name = str(kernels[0].get("bank", "kernels"))
         title = f"convolve {name} {bank.size[0]}×{bank.size[1]}"
-        if any(group.separable is not None for group in op.groups):
+        if any(group.factors for group in op.groups):
             title += " in 2 passes"
         return self._append(parent, op, sweeps, labels, title, where)
 
@@ -267,10 +266,11 @@ def _groups(bank: Bank, spec: Convolve, *, each: bool = True, depth: int = 1) ->
         if spec.flip:
             stacked = stacked[:, ::-1, ::-1]
         corner = tuple((bank.size[axis] // 2 - size[axis] // 2) * spec.dilation[axis] for axis in (0, 1))
+        if spec.contrast is not None:
+            stacked = stacked - stacked.mean(axis=(1, 2, 3), keepdims=True)
         factors = factorise(stacked[..., 0]) if each else ()
         weights = np.ascontiguousarray(stacked, np.float32)
-        separable = group_factors(factors) if factors else None
-        groups.append(KernelGroup(weights, (corner[0], corner[1]), np.array(columns, np.int64), separable))
+        groups.append(KernelGroup(weights, (corner[0], corner[1]), np.array(columns, np.int64), factors))
     return tuple(groups)
 
 

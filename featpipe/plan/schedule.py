@@ -16,7 +16,8 @@ from math import ceil
 
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE
-from featpipe.plan.program import POINTWISE, ROOT, ConvolveOp, GridOp, LocalOp, Program
+from featpipe.plan.passes import Pass, split_passes
+from featpipe.plan.program import ROOT, ConvolveOp, GridOp, LocalOp, Program
 
 Spans = tuple[Span, Span]
 Shape = tuple[int, int]
@@ -24,6 +25,10 @@ FLOAT = 4
 STRIP_BYTES = 4 << 20
 """A strip's largest map, in bytes: it should stay in cache, yet make few calls. Of 0.5 to 8 MiB, 4 was the fastest on
 the Gabor and patch pipelines (10 to 18 % ahead of 1), with 1 MiB of second- and 32 MiB of third-level cache."""
+WORKING_ROWS = 10
+"""Rows of a panel's responses that a pass holds: in two buffers and in the windows being gathered."""
+BUFFERS = 1 << 20
+"""Bytes that they come to at least, with the kernels."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Schedule:
     """Samples computed (or, of the given maps, read) of every active node."""
     wants: dict[int, Spans]
     segments: tuple[Segment, ...]
+    regions: dict[int, Spans]
+    """The samples of its input that each grid pooling takes: all, or a part of them."""
 
     def last_use(self) -> dict[int, int]:
         """Return, for every kept map, the index of the last segment that reads it."""
@@ -75,16 +82,18 @@ def whole(shape: Shape) -> Spans:
     return Span(0, shape[0]), Span(0, shape[1])
 
 
-def read_spans(program: Program, node: int, out: Spans, above: Shape) -> Spans:
+def _read_spans(program: Program, node: int, out: Spans, above: Shape) -> Spans:
     """Return the samples of a node's input, of shape ``above``, that its outputs ``out`` need."""
-    if isinstance(program.nodes[node].op, GridOp):
-        return whole(above)
     sweeps = program.nodes[node].sweeps
     return sweeps[0].read(out[0], above[0]), sweeps[1].read(out[1], above[1])
 
 
 def make_schedule(
-    program: Program, image: Shape, wants: Mapping[int, Spans], given: frozenset[int] = frozenset({ROOT})
+    program: Program,
+    image: Shape,
+    wants: Mapping[int, Spans],
+    given: frozenset[int] = frozenset({ROOT}),
+    regions: Mapping[int, Spans] | None = None,
 ) -> Schedule:
     """Plan one block backwards from what is wanted to what is given.
 
@@ -97,7 +106,10 @@ def make_schedule(
         Output samples of the wanted nodes.
     given : set of int
         Nodes whose maps are at hand; the image itself unless told otherwise.
+    regions : mapping of int to (Span, Span), optional
+        Parts of the inputs of grid poolings to which these are limited.
     """
+    regions = dict(regions or {})
     shapes = node_shapes(program, image)
     needs: dict[int, Spans] = dict(wants)
     readers: dict[int, list[int]] = {}
@@ -105,7 +117,10 @@ def make_schedule(
         if i not in needs or i in given:
             continue
         parent = program.nodes[i].parent
-        spans = read_spans(program, i, needs[i], shapes[parent])
+        if isinstance(program.nodes[i].op, GridOp):
+            spans = regions.setdefault(i, whole(shapes[parent]))
+        else:
+            spans = _read_spans(program, i, needs[i], shapes[parent])
         have = needs.get(parent)
         needs[parent] = spans if have is None else (have[0].hull(spans[0]), have[1].hull(spans[1]))
         readers.setdefault(parent, []).append(i)
@@ -121,56 +136,67 @@ def make_schedule(
             while program.nodes[nodes[0]].parent not in kept:
                 nodes.insert(0, program.nodes[nodes[0]].parent)
             segments.append(Segment(program.nodes[nodes[0]].parent, tuple(nodes)))
-    return Schedule(shapes, needs, dict(wants), tuple(segments))
+    return Schedule(shapes, needs, dict(wants), tuple(segments), regions)
+
+
+def pooled_spans(program: Program, schedule: Schedule, segment: Segment) -> Spans:
+    """Return the samples that a segment makes, row after row: of its last map, or of a grid pooling's input."""
+    grid = isinstance(program.nodes[segment.end].op, GridOp)
+    return schedule.regions[segment.end] if grid else schedule.needs[segment.end]
 
 
 def strip_rows(program: Program, schedule: Schedule, segment: Segment) -> int:
-    """Return the output rows (of a grid pooling: input rows, whole tiles) to compute at once, from the cache's size."""
+    """Return the rows of `pooled_spans` to make at once, from the cache's size; whole tiles of a grid pooling."""
     grid = isinstance(program.nodes[segment.end].op, GridOp)
-    through = segment.nodes[:-1] if grid else segment.nodes
-    if not through:
-        return schedule.shapes[segment.source][0]
+    held = {one.nodes[-1] for one in split_passes(program, segment.nodes)[:-1]}  # maps between passes
     per_row, stride, overlap, tall = 1, 1, 0, 1
-    for node in reversed(through):
-        width = schedule.needs[node][1].length * program.width(node) * FLOAT
-        per_row = max(per_row, width * stride)
-        sweep = program.nodes[node].sweeps[0]
-        if not isinstance(program.nodes[node].op, (ConvolveOp, LocalOp)):
-            overlap += max(0, sweep.extent - sweep.stride) * stride
-            stride *= sweep.stride
-        else:
+    for node in reversed(segment.nodes):
+        this = program.nodes[node]
+        if node in held:
+            per_row = max(per_row, schedule.needs[node][1].length * program.width(node) * FLOAT * stride)
+        if isinstance(this.op, GridOp):
+            continue
+        sweep = this.sweeps[0]
+        if isinstance(this.op, (ConvolveOp, LocalOp)):
             tall = max(tall, sweep.extent)
+        else:
+            overlap += max(0, sweep.extent - sweep.stride) * stride
+        stride *= sweep.stride
+    columns = schedule.needs[segment.source][1].length
+    per_row = max(per_row, columns * program.width(segment.source) * FLOAT * stride)
     # neither should an overlapping pooling compute many rows twice, nor a tall kernel copy its halo for a few rows
     rows = max(1, STRIP_BYTES // per_row, ceil(8 * overlap / stride), ceil(tall / (2 * stride)))
     return ceil(rows / TILE) * TILE if grid else rows
 
 
-def strip_bytes(program: Program, schedule: Schedule, segment: Segment, rows: int) -> int:
-    """Return the most bytes that one strip holds beside the kept maps, for one image."""
-    grid = isinstance(program.nodes[segment.end].op, GridOp)
-    through = list(segment.nodes[:-1] if grid else segment.nodes)
-    spans = schedule.needs[through[-1]] if through else schedule.needs[segment.source]
-    y, most = Span(0, min(rows, spans[0].length)), 0
-    for node in reversed(through):
-        cols = schedule.needs[node][1].length
-        out = y.length * cols * program.width(node) * FLOAT
-        parent = program.nodes[node].parent
-        wanted = tuple(
-            sweep.wanted(span)
-            for sweep, span in zip(program.nodes[node].sweeps, (y, schedule.needs[node][1]), strict=True)
-        )
-        taken = wanted[0].length * wanted[1].length * program.width(parent) * FLOAT
-        most = max(most, scratch_factor(program, node) * (out + taken))
-        y = Span(0, max(1, wanted[0].length))
-    return most
+def strip_bytes(program: Program, schedule: Schedule, segment: Segment, rows: int) -> tuple[int, int]:
+    """Return the most bytes that one strip holds beside the kept maps: for each image, and in all."""
+    y, x = pooled_spans(program, schedule, segment)
+    y, most, made, working = Span(0, min(rows, y.length)), 0, 0, BUFFERS
+    for one in reversed(split_passes(program, segment.nodes)):
+        if not one.panels:  # the last pass writes into the map itself, unless it is a node by itself
+            made = y.length * x.length * program.width(one.nodes[-1]) * FLOAT
+        columns = x.length
+        for node in reversed(one.nodes):
+            if isinstance(program.nodes[node].op, GridOp):
+                continue
+            wanted = [sweep.wanted(span) for sweep, span in zip(program.nodes[node].sweeps, (y, x), strict=True)]
+            y, x = Span(0, max(1, wanted[0].length)), Span(0, max(1, wanted[1].length))
+            columns = max(columns, x.length)
+        taken = y.length * x.length * program.width(program.nodes[one.nodes[0]].parent) * FLOAT
+        row = columns * max(len(panel.members) for panel in one.panels) * FLOAT if one.panels else 0
+        most = max(most, made + _scratch_factor(program, one) * taken)
+        working = max(working, BUFFERS + WORKING_ROWS * row)
+        made = taken
+    return most, working
 
 
-def scratch_factor(program: Program, node: int) -> int:
-    """Return how many times an op's input and output its temporaries come to, itself included."""
-    op = program.nodes[node].op
+def _scratch_factor(program: Program, one: Pass) -> int:
+    """Return how many times a pass's input it holds: laid out for it, and in temporaries."""
+    op = program.nodes[one.nodes[0]].op
     if isinstance(op, LocalOp) or (isinstance(op, ConvolveOp) and op.epsilon is not None):
-        return 8  # moments in float64
-    return 3 if isinstance(op, POINTWISE) else 2
+        return 12  # moments in float64
+    return 2 if one.panels else 6
 
 
 def map_bytes(program: Program, node: int, spans: Spans) -> int:
@@ -186,8 +212,8 @@ def peak_bytes(program: Program, schedule: Schedule, images: int) -> dict[str, i
     worst = {"input": sum(size[node] for node in live), "maps": 0, "strips": 0}
     for i, segment in enumerate(schedule.segments):
         live.add(segment.end)
-        strip = strip_bytes(program, schedule, segment, strip_rows(program, schedule, segment))
-        strip = max(strip, min(images * strip, 2 * STRIP_BYTES))
+        strip, working = strip_bytes(program, schedule, segment, strip_rows(program, schedule, segment))
+        strip = max(strip, min(images * strip, 2 * STRIP_BYTES)) + working
         parts = {
             "input": size[ROOT] if ROOT in live else 0,
             "maps": sum(size[node] for node in live if node != ROOT),
@@ -220,7 +246,6 @@ def first_grids(program: Program, nodes: set[int]) -> list[int]:
     return sorted(grids)
 
 
-def stream_schedule(program: Program, image: Shape, grid: int, spans: Spans) -> Schedule | None:
-    """Return the schedule of a part of a grid pooling's input; None where that is the image itself."""
-    parent = program.nodes[grid].parent
-    return None if parent == ROOT else make_schedule(program, image, {parent: spans})
+def stream_schedule(program: Program, image: Shape, grid: int, spans: Spans) -> Schedule:
+    """Return the schedule of a part of a grid pooling's input."""
+    return make_schedule(program, image, {grid: whole(node_shapes(program, image)[grid])}, regions={grid: spans})

@@ -44,7 +44,8 @@ Files = dict[str, bytes]
 """Path within a group to content."""
 ROWS = 1 << 16
 """Images per chunk of the root's arrays."""
-PACKAGES = ("featpipe", "numpy", "numba", "zarr")
+PACKAGES = ("featpipe", "numpy", "numba", "zarr", "imagecodecs", "pillow", "tifffile")
+"""Whose versions the header tells: those that make the features, and those that decode."""
 
 
 def create_store(

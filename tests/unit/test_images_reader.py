@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -183,6 +184,17 @@ def test_not_a_number_is_refused_where_it_is_read(tmp_path: Path) -> None:
         array_reader.read_image(1)
 
 
+def test_gray_of_a_large_image_is_made_strip_by_strip(tmp_path: Path) -> None:
+    values = RNG.random((300, 700, 3)).astype(np.float32)
+    np.save(tmp_path / "a.npy", values)
+    gray = reader(tmp_path / "a.npy", axes="yxc", color="gray").read_image(0)[..., 0]
+    np.testing.assert_allclose(gray, values @ np.array([0.299, 0.587, 0.114]), atol=1e-6)
+    values[0, 0, 0] = values[150, 5] = values[-1, -1, 2] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(ImageError, match="0: holds 5 values that are NaN"):
+        reader(tmp_path / "a.npy", axes="yxc", color="gray").read_image(0)
+
+
 def test_a_damaged_chunk_is_an_image_error(tmp_path: Path) -> None:
     path = source(tmp_path, "zarr3")
     for chunk in (path / "c" / "0").rglob("*"):
@@ -213,6 +225,14 @@ def test_a_file_that_changed_or_went_after_the_scan_is_an_image_error(tmp_path: 
         file_reader.read_image(2)
     with pytest.raises(ImageError, match=r"1\.png: no such file"):
         file_reader.read(1, Span(0, 3), Span(0, 3))
+
+
+def test_a_file_that_became_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    file_reader = reader(source(tmp_path, "files"))
+    (tmp_path / "files/1.png").unlink()
+    os.mkfifo(tmp_path / "files/1.png")
+    with pytest.raises(ImageError, match=r"1\.png: is not a regular file"):
+        file_reader.read_image(1)
 
 
 def test_a_span_outside_the_image_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
@@ -255,6 +275,21 @@ def test_shrinking_averages_and_keeps_the_centre(tmp_path: Path) -> None:
     np.testing.assert_allclose(resized(checks, tmp_path, size=[10, 10])[2:8, 2:8], 0.5, atol=0.01)
 
 
+def test_images_of_many_sizes_do_not_mix_in_the_memory_they_share(tmp_path: Path) -> None:
+    shapes = [(40, 30), (20, 50), (40, 30), (9, 9), (1700, 1300), (12, 40)]
+    for i, shape in enumerate(shapes):
+        Image.fromarray(RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    for options in ({"fit": "crop"}, {"fit": "pad", "color": "gray"}, {"fit": "stretch"}):
+        shared = reader(tmp_path, size=[12, 12], **options)
+        expected = [reader(tmp_path, size=[12, 12], **options).read_image(i) for i in range(len(shapes))]
+        rows = [int(i) for i in RNG.integers(0, len(shapes), 40)]
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(shared.read_image, rows))
+        for row, image in zip(rows, found, strict=True):
+            assert image.flags.c_contiguous
+            assert np.array_equal(image, expected[row])
+
+
 def test_a_sliver_does_not_explode(tmp_path: Path) -> None:
     image = np.ones((1, 100_000, 1), np.float32)
     for fit in ("crop", "pad", "stretch"):
@@ -281,7 +316,7 @@ large = reader(sys.argv[2])
 Path("/proc/self/clear_refs").write_text("5")
 before = memory("VmRSS")
 result = large.read_image(0)
-print(memory("VmHWM") - before - result.nbytes, large.collection.decoded_bytes[0])
+print(memory("VmHWM") - before, large.collection.decoded_bytes[0])
 """
 
 
@@ -296,4 +331,4 @@ def test_reading_takes_no_more_memory_than_planned(tmp_path: Path, name: str, op
     paths = [str(tmp_path / "small" / name), str(tmp_path / "large" / name)]
     done = subprocess.run([sys.executable, "-c", MEASURE, *paths, option], capture_output=True, text=True, check=True)
     taken, planned = map(int, done.stdout.split())
-    assert 0.25 * planned < taken <= planned
+    assert 0.2 * planned < taken <= planned

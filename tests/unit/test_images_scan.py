@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from featpipe.errors import SourceError
@@ -266,6 +267,14 @@ def test_kept_colours_must_agree(tmp_path: Path) -> None:
     assert "1 with 1 (as 3.png), 3 with 3 (as 0.png). Set images.color: rgb or images.color: gray." in text
     assert found(tmp_path, color="gray").channels == ("gray",)
     assert found(tmp_path, color="rgb").channels == ("red", "green", "blue")
+
+
+def test_an_image_of_the_sample_that_will_not_do_is_left_to_the_run(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 9, 5), np.uint8), photometric="minisblack", planarconfig="contig")
+    save(tmp_path / "b.png")
+    collection = found(tmp_path, size=[8, 8], color="gray")
+    assert collection.channels == ("gray",)
+    assert not collection.unreadable
 
 
 def test_alpha_palette_and_cmyk_make_no_channels(tmp_path: Path) -> None:

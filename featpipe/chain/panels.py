@@ -1,0 +1,105 @@
+"""Panels as the loop over rows takes them: kernels in registers' order, layers as stages, features as runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from featpipe.kernels.convolve import DirectKernels, lay_out_kernels
+from featpipe.kernels.separable import SeparableKernels, lay_out_factors
+from featpipe.kernels.stages import StageList, Stages
+from featpipe.plan.passes import Panel, Pass, fold_groups, panel_features
+from featpipe.plan.program import ActivateOp, ConvolveOp, FoldOp, Node, Program, StandardiseOp
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+NONE = -1
+"""The feature of a lane that only fills up a vector."""
+
+
+@dataclass(frozen=True, eq=False)
+class LaidOut:
+    """A panel, laid out."""
+
+    panel: Panel
+    kernels: DirectKernels | SeparableKernels | None
+    """None: the samples themselves."""
+    features: int
+    """Before the first stage, with those that fill up a vector."""
+    bias: Float32
+    """By feature."""
+    stages: Stages
+    widest: int
+    """The most features at any stage."""
+    runs: Int64
+    """(m, 3): first feature of the panel, first of the pass's last map, how many."""
+
+
+def lay_out(program: Program, one: Pass) -> tuple[LaidOut, ...]:
+    """Lay out the panels of a pass; asked again, return the same ones."""
+    if one.nodes not in program.laid_out:
+        nodes = [program.nodes[node] for node in one.nodes]
+        inputs = program.width(nodes[0].parent)
+        program.laid_out[one.nodes] = tuple(_lay_out(panel, nodes, inputs) for panel in one.panels)
+    laid_out: tuple[LaidOut, ...] = program.laid_out[one.nodes]
+    return laid_out
+
+
+def _lay_out(panel: Panel, nodes: Sequence[Node], inputs: int) -> LaidOut:
+    op, members = nodes[0].op, panel.members
+    if panel.group is None:
+        stages, after = _follow(members, inputs, nodes)
+        none = np.zeros(0, np.float32)
+        return LaidOut(panel, None, inputs, none, stages.finish(), stages.widest, _runs(after))
+    assert isinstance(op, ConvolveOp)
+    kernels: DirectKernels | SeparableKernels
+    if panel.group.factors:
+        by_members = {part.members: part for part in panel.group.factors}
+        kernels = lay_out_factors([by_members[piece] for piece in panel.pieces])
+    else:
+        kernels = lay_out_kernels(panel.group.weights[members])
+    lanes = kernels.features - len(members)
+    bias = np.pad(op.bias[panel.group.columns[members]], (0, lanes))
+    features = [*panel_features(op, panel.group, panel.channel, members), *[NONE] * lanes]
+    stages, after = _follow(features, len(nodes[0].features), nodes[1:])
+    return LaidOut(panel, kernels, kernels.features, bias, stages.finish(), stages.widest, _runs(after))
+
+
+def _follow(features: list[int], width: int, nodes: Sequence[Node]) -> tuple[StageList, list[int]]:
+    """Return the stages of the pointwise nodes on some of a map's ``width`` features, and which they have become."""
+    stages = StageList(len(features))
+    for node in nodes:
+        match node.op:
+            case ActivateOp(name=name, threshold=threshold):
+                stages.activate(name, threshold)
+                if name == "split":
+                    features = features + [f if f == NONE else f + width for f in features]
+            case StandardiseOp(mean=mean, std=std):
+                means, stds = (np.broadcast_to(values, (width,)) for values in (mean, std))
+                stages.standardise(
+                    [0.0 if f == NONE else float(means[f]) for f in features],
+                    [1.0 if f == NONE else float(stds[f]) for f in features],
+                )
+            case FoldOp(by=by):
+                at = {feature: i for i, feature in enumerate(features)}
+                groups = {g: group for g, group in enumerate(fold_groups(node.op)) if group[0] in at}
+                stages.fold(by, [[at[member] for member in group] for group in groups.values()])
+                features = list(groups)
+        width = len(node.features)
+    return stages, features
+
+
+def _runs(features: Sequence[int]) -> Int64:
+    """Return the runs of neighbouring features: first here, first there, how many."""
+    runs: list[list[int]] = []
+    for i, feature in enumerate(features):
+        if feature == NONE:
+            continue
+        if runs and runs[-1][0] + runs[-1][2] == i and runs[-1][1] + runs[-1][2] == feature:
+            runs[-1][2] += 1
+        else:
+            runs.append([i, feature, 1])
+    return np.array(runs, np.int64).reshape(-1, 3)

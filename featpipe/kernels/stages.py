@@ -1,0 +1,231 @@
+"""What is done to responses between the convolution and the pooling, on a few rows in cache.
+
+A buffer of rows is flat, in one of two orders: pixel by pixel, (pixels, features), or feature by feature,
+(features, pixels). Both give the same bits: every value is made by the same operations in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+from featpipe.kernels.compiled import F32, I64, given, part
+from featpipe.kernels.pointwise import SIMPLE
+from featpipe.kernels.pool import CODES, L2, MAX, MEAN, MIN, Statistic
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+RELU, ABS, SQUARE, SQRT, SOFT, SPLIT = range(len(SIMPLE))
+STANDARDISE, FOLD = range(len(SIMPLE), len(SIMPLE) + 2)
+
+
+class Stages(NamedTuple):
+    """The steps, for `apply_stages`."""
+
+    steps: Int64
+    """(steps, 5): code, features before and after, where its numbers begin in ``values`` or ``members``, statistic."""
+    values: Float32
+    members: Int64
+
+
+STAGES = types.NamedTuple((given(I64, 2), given(F32, 1), given(I64, 1)), Stages)
+
+
+@dataclass
+class StageList:
+    """Gathers steps.
+
+    Parameters
+    ----------
+    features : int
+        Before the first step.
+    """
+
+    features: int
+    steps: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    members: list[int] = field(default_factory=list)
+
+    def activate(self, name: str, threshold: float) -> None:
+        """Add a function of one value (sqrt takes negative ones for 0); ``split`` doubles the features."""
+        code = SIMPLE.index(name)
+        self._add(code, self.features * (2 if code == SPLIT else 1), len(self.values))
+        self.values.append(threshold)
+
+    def standardise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Add (v - mean) / std, feature by feature."""
+        self._add(STANDARDISE, self.features, len(self.values))
+        self.values += [*mean, *std]
+
+    def fold(self, by: Statistic, groups: Sequence[Sequence[int]]) -> None:
+        """Add a statistic of groups of features."""
+        self._add(FOLD, len(groups), len(self.members), CODES[by])
+        starts = np.cumsum([0, *map(len, groups)])
+        self.members += [*(int(start) for start in starts), *(member for group in groups for member in group)]
+
+    def _add(self, code: int, features: int, at: int, statistic: int = 0) -> None:
+        self.steps.append((code, self.features, features, at, statistic))
+        self.features = features
+
+    @property
+    def widest(self) -> int:
+        """The most features between two steps."""
+        return max((max(before, after) for _, before, after, _, _ in self.steps), default=self.features)
+
+    def finish(self) -> Stages:
+        """Return the steps as arrays."""
+        steps = np.array(self.steps, np.int64).reshape(-1, 5)
+        return Stages(steps, np.array(self.values, np.float32), np.array(self.members, np.int64))
+
+
+@part
+def apply_stages(stages: Stages, first: Float32, second: Float32, pixels: int, planar: bool) -> Float32:
+    """Apply all steps to the rows in ``first``; return the buffer that holds the result, ``first`` or ``second``."""
+    source, target = first, second
+    for step in stages.steps:
+        code, before, after, at = step[0], step[1], step[2], step[3]
+        size = before * pixels
+        if code == SPLIT:
+            _split(source, target, pixels, before, stages.values[at], planar)
+        elif code == FOLD:
+            members = stages.members[at:]
+            _fold(source, target, pixels, before, after, members[: after + 1], members[after + 1 :], step[4], planar)
+        elif code == STANDARDISE:
+            mean, std = stages.values[at : at + before], stages.values[at + before : at + 2 * before]
+            _standardise(source, pixels, before, mean, std, planar)
+        else:
+            _activate(source, size, code, stages.values[at])
+        if code in (SPLIT, FOLD):
+            source, target = target, source
+    return source
+
+
+@part
+def _activate(rows: Float32, size: int, code: int, threshold: float) -> None:
+    zero = np.float32(0)
+    if code == RELU:
+        for i in range(size):
+            rows[i] = zero if rows[i] < zero else rows[i]
+    elif code == ABS:
+        for i in range(size):
+            rows[i] = abs(rows[i])
+    elif code == SQUARE:
+        for i in range(size):
+            rows[i] = rows[i] * rows[i]
+    elif code == SQRT:
+        for i in range(size):
+            rows[i] = np.sqrt(zero if rows[i] < zero else rows[i])
+    else:
+        for i in range(size):
+            beyond = abs(rows[i]) - threshold
+            rows[i] = np.copysign(zero if beyond < zero else beyond, rows[i])
+
+
+@part
+def _split(source: Float32, target: Float32, pixels: int, features: int, threshold: float, planar: bool) -> None:
+    """Make all positive halves, then all negative ones."""
+    zero = np.float32(0)
+    runs, length = (1, pixels * features) if planar else (pixels, features)
+    for r in range(runs):
+        values = source[r * length : (r + 1) * length]
+        above = target[2 * r * length : (2 * r + 1) * length]
+        below = target[(2 * r + 1) * length : (2 * r + 2) * length]
+        for k in range(length):
+            up, down = values[k] - threshold, -values[k] - threshold
+            above[k] = zero if up < zero else up
+            below[k] = zero if down < zero else down
+
+
+@part
+def _standardise(rows: Float32, pixels: int, features: int, mean: Float32, std: Float32, planar: bool) -> None:
+    if planar:
+        for k in range(features):
+            for i in range(k * pixels, (k + 1) * pixels):
+                rows[i] = (rows[i] - mean[k]) / std[k]
+    else:
+        for p in range(pixels):
+            row = rows[p * features : (p + 1) * features]
+            for k in range(features):
+                row[k] = (row[k] - mean[k]) / std[k]
+
+
+@part
+def _fold(
+    source: Float32,
+    target: Float32,
+    pixels: int,
+    before: int,
+    after: int,
+    starts: Int64,
+    members: Int64,
+    by: int,
+    planar: bool,
+) -> None:
+    """Combine groups of features, in the order of their members."""
+    if planar:
+        for g in range(after):
+            into = target[g * pixels : (g + 1) * pixels]
+            for m in range(starts[g], starts[g + 1]):
+                _fold_row(into, source[members[m] * pixels : (members[m] + 1) * pixels], by, m == starts[g])
+            _finish_row(into, by, starts[g + 1] - starts[g])
+        return
+    for p in range(pixels):
+        row, into = source[p * before : (p + 1) * before], target[p * after : (p + 1) * after]
+        for g in range(after):
+            first, last = starts[g], starts[g + 1]
+            value = row[members[first]]
+            held = value * value if by == L2 else value
+            for m in range(first + 1, last):
+                value = row[members[m]]
+                if by == MAX:
+                    held = value if value > held or np.isnan(value) else held
+                elif by == MIN:
+                    held = value if value < held or np.isnan(value) else held
+                elif by == L2:
+                    held = held + value * value
+                else:
+                    held = held + value
+            into[g] = held
+        _finish_row(into, by, 1)
+        if by == MEAN:
+            for g in range(after):
+                into[g] = into[g] / np.float32(starts[g + 1] - starts[g])
+
+
+@part
+def _fold_row(into: Float32, values: Float32, by: int, first: bool) -> None:
+    if by == L2:
+        if first:
+            for i in range(into.size):
+                into[i] = values[i] * values[i]
+        else:
+            for i in range(into.size):
+                into[i] = into[i] + values[i] * values[i]
+    elif first:
+        for i in range(into.size):
+            into[i] = values[i]
+    elif by == MAX:
+        for i in range(into.size):
+            into[i] = values[i] if values[i] > into[i] or np.isnan(values[i]) else into[i]
+    elif by == MIN:
+        for i in range(into.size):
+            into[i] = values[i] if values[i] < into[i] or np.isnan(values[i]) else into[i]
+    else:
+        for i in range(into.size):
+            into[i] = into[i] + values[i]
+
+
+@part
+def _finish_row(into: Float32, by: int, count: int) -> None:
+    if by == L2:
+        for i in range(into.size):
+            into[i] = np.sqrt(into[i])
+    elif by == MEAN and count > 1:
+        for i in range(into.size):
+            into[i] = into[i] / np.float32(count)
