@@ -1,15 +1,20 @@
 """How kernels are compiled: for one signature each, without Python's lock, cached on disk.
 
 One signature means one entry in Numba's cache. With several, processes that compile at the same time could name each
-other's code in its index, and a later process would run the wrong one.
+other's code in its index, and a later process would run the wrong one. And Numba looks for changes in the kernel's own
+file only, so kernels are cached under a name that tells the state of all files here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
+from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, TypeVar
 
 from numba import njit, types
+from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -27,15 +32,57 @@ def result(dtype: Any, ndim: int) -> Any:
     return types.Array(dtype, ndim, "C")
 
 
+def _digest() -> str:
+    """Return a digest of this package's source files."""
+    files = sorted((file for file in resources.files(__package__).iterdir() if file.name.endswith(".py")), key=_name)
+    return blake2b(b"\0".join(file.read_bytes() for file in files), digest_size=6).hexdigest()
+
+
+def _name(file: Traversable) -> str:
+    return file.name
+
+
+DIGEST = _digest()
+
+
 def kernel(*arguments: Any) -> Callable[[Function], Function]:
     """Compile a function of these argument types that returns nothing; see the module."""
-    compile_function: Callable[[Function], Function] = njit(
-        types.void(*arguments), nogil=True, cache=True, error_model="numpy"
-    )
-    return compile_function
+    compile_function = njit(types.void(*arguments), nogil=True, cache=True, error_model="numpy")
+
+    def compile_named(function: Function) -> Function:
+        function.__qualname__ += f"_{DIGEST}"
+        compiled: Function = compile_function(function)
+        return compiled
+
+    return compile_named
 
 
 def part(function: Function) -> Function:
     """Compile a function into the kernels that call it."""
     compiled: Function = njit(nogil=True, error_model="numpy")(function)
     return compiled
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def borrow(_typing_context: Any, value: Any) -> Any:
+    """Return an array, or a tuple with arrays, without its part in the arrays' ownership.
+
+    Numba counts references to an array at every slice, with locked instructions; not to one that owns nothing. The
+    caller of the kernel must hold the array.
+    """
+
+    def give(context: Any, builder: Any, kind: Any, held: Any) -> Any:
+        if isinstance(kind, types.Array):
+            array = context.make_array(kind)(context, builder, held)
+            array.meminfo = array.meminfo.type(None)
+            array.parent = array.parent.type(None)
+            return array._getvalue()
+        if isinstance(kind, types.BaseTuple):
+            parts = [give(context, builder, part, builder.extract_value(held, i)) for i, part in enumerate(kind.types)]
+            return context.make_tuple(builder, kind, parts)
+        return held
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return give(context, builder, signature.args[0], values[0])
+
+    return value(value), generate

@@ -165,24 +165,25 @@ def pool_planes(rows: Float32, width: int, pooling: Pooling, held: Float32, runs
     stride = cols[1, 0] - cols[0, 0] if cols.shape[0] > 1 else 1
     first, last = _inside(cols, width)
     count = last - first
-    for run in runs:
-        for k in range(run[2]):
-            row = rows[(run[0] + k) * width : (run[0] + k + 1) * width]
+    pairs = count > 0 and stride == 2 and cols[first, 1] - cols[first, 0] == 2
+    for r in range(runs.shape[0]):
+        for k in range(runs[r, 2]):
+            at = (runs[r, 0] + k) * width
+            row, into = rows[at : at + width], out[:, runs[r, 1] + k]
             for w in range(cols.shape[0]):
                 if first <= w < last:
                     continue
                 held[w] = identity(by)
                 for v in range(max(cols[w, 0], 0), min(cols[w, 1], width)):
                     held[w] = combine(held[w], row[v], by)
-            if count:
-                inside, columns = held[first:last], row[cols[first, 0] :]
-                if stride == 2:
-                    _combine_columns(inside, columns, count, cols[first, 1] - cols[first, 0], 2, by)
-                else:
-                    _combine_columns(inside, columns, count, cols[first, 1] - cols[first, 0], stride, by)
+            if pairs:
+                _combine_pairs(held[first:last], row[cols[first, 0] :], count, by)
+            elif count:
+                size = cols[first, 1] - cols[first, 0]
+                _combine_columns(held[first:last], row[cols[first, 0] :], count, size, stride, by)
             finish(held, by, share)
             for w in range(cols.shape[0]):
-                out[cols[w, 2], run[1] + k] = held[w]
+                into[w] = held[w]
 
 
 @part
@@ -210,6 +211,20 @@ def _combine_columns(held: Float32, columns: Float32, count: int, size: int, str
         else:
             for w in range(count):
                 held[w] = combine(held[w], columns[w * stride + v], SUM)
+
+
+@part
+def _combine_pairs(held: Float32, columns: Float32, count: int, by: int) -> None:
+    """Combine columns two by two: what vectors can do without gathering."""
+    if by == MAX:
+        for w in range(count):
+            held[w] = combine(columns[2 * w], columns[2 * w + 1], MAX)
+    elif by == MIN:
+        for w in range(count):
+            held[w] = combine(columns[2 * w], columns[2 * w + 1], MIN)
+    else:
+        for w in range(count):
+            held[w] = columns[2 * w] + columns[2 * w + 1]
 
 
 @part
@@ -246,7 +261,7 @@ def pool_pixels(rows: Float32, width: int, features: int, pooling: Pooling, runs
 
 
 @part
-def finish(values: Float32, by: int, share: float) -> None:
+def finish(values: Float32, by: int, share: Any) -> None:
     """Make a mean of sums, a length of sums of squares."""
     if by == MEAN:
         for i in range(values.size):

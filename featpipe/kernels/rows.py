@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from featpipe.kernels.compiled import F32, F64, I64, given, kernel, part, result
+from featpipe.kernels.compiled import F32, F64, I64, borrow, given, kernel, part, result
 from featpipe.kernels.convolve import sum_by_kernel, sum_by_row
 from featpipe.kernels.pool import (
     CELLS,
     NOTHING,
     POOLING,
     SUM,
-    WINDOWS,
     Pooling,
     begin,
     combine,
@@ -95,6 +94,25 @@ class Sums(NamedTuple):
     """Added after that, by feature."""
 
 
+class Work(NamedTuple):
+    """Memory for the rows in work."""
+
+    first: Float32
+    second: Float32
+    """(widest · pitch,): rows before and after a stage."""
+    scratch: Float32
+    """Rows between the passes of separable kernels."""
+    none: Float32
+    """Zeros, for as many features as these have columns."""
+    starts: Int64
+    """Where each pixel in work begins."""
+    slots: Float32
+    """(windows that share a row, features · width): their rows, gathered."""
+    column: Float32
+    cell: Float64
+    """Values of all windows along x, and of all features."""
+
+
 FRAME = types.NamedUniTuple(I64, len(Frame._fields), Frame)
 SUMS = types.NamedTuple(
     (
@@ -109,6 +127,19 @@ SUMS = types.NamedTuple(
         given(F32, 1),
     ),
     Sums,
+)
+WORK = types.NamedTuple(
+    (
+        result(F32, 1),
+        result(F32, 1),
+        result(F32, 1),
+        result(F32, 1),
+        result(I64, 1),
+        result(F32, 2),
+        result(F32, 1),
+        result(F64, 1),
+    ),
+    Work,
 )
 
 
@@ -138,7 +169,25 @@ def compute_rows(
     totals : (n, rows, columns, features) float64
         Added to where cells are pooled.
     """
-    _compute_rows(x, frame, _frozen(sums), _frozen(stages), _frozen(pooling), runs, out, totals)
+    features = int(stages.steps[-1, 2]) if len(stages.steps) else frame.features
+    ranks = int(sums.parts[:, 0].max(initial=0))
+    work = Work(
+        first=np.empty(frame.widest * frame.pitch, np.float32),
+        second=np.empty(frame.widest * frame.pitch if len(stages.steps) else 0, np.float32),
+        scratch=np.zeros(ranks * frame.phases * frame.scratch, np.float32),
+        none=np.zeros(ranks, np.float32),
+        starts=np.empty(frame.pitch, np.int64),
+        slots=np.empty((_live(pooling.rows), features * frame.width), np.float32),
+        column=np.empty(len(pooling.cols), np.float32),
+        cell=np.empty(features, np.float64),
+    )
+    _compute_rows(x, frame, _frozen(sums), _frozen(stages), _frozen(pooling), runs, work, out, totals)
+
+
+def _live(rows: Int64) -> int:
+    """Return the most windows along y that have a row in common; ``rows`` holds their first and last but one."""
+    ended = np.searchsorted(rows[:, 1], rows[:, 0], side="right")
+    return int((np.arange(1, len(rows) + 1) - ended).max(initial=1))
 
 
 def _frozen(values: Any) -> Any:
@@ -153,29 +202,16 @@ def _freeze(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @part
-def _live(pooling: Pooling) -> int:
-    """Return the most windows along y that have a row in common."""
-    most, first = 1, 0
-    for q in range(pooling.rows.shape[0]):
-        while pooling.rows[first, 1] <= pooling.rows[q, 0]:
-            first += 1
-        most = max(most, q - first + 1)
-    return most
-
-
-@part
 def _make_rows(
     x: Float32,
     base: int,
     frame: Frame,
     sums: Sums,
     count: int,
-    starts: Int64,
-    none: Float32,
-    scratch: Float32,
-    out: Float32,
+    work: Work,
 ) -> None:
     """Make ``count`` rows that begin at ``x[base]``."""
+    starts, out = work.starts, work.first
     run = (count - 1) * frame.line + frame.width
     if frame.front == BY_KERNEL:
         for i in range(count):
@@ -200,8 +236,8 @@ def _make_rows(
             sums.across_offsets,
             sums.tiles,
             sums.bias,
-            none,
-            scratch,
+            work.none,
+            work.scratch,
             frame.scratch,
             out,
             frame.pitch,
@@ -297,7 +333,7 @@ def _add_pieces(
                 totals[piece[2], run[1] + k] = combine(held, values[run[0] + k], pooling.by)
 
 
-@kernel(given(F32, 1), FRAME, SUMS, STAGES, POOLING, given(I64, 2), result(F32, 4), result(F64, 4))
+@kernel(given(F32, 1), FRAME, SUMS, STAGES, POOLING, given(I64, 2), WORK, result(F32, 4), result(F64, 4))
 def _compute_rows(
     x: Float32,
     frame: Frame,
@@ -305,43 +341,38 @@ def _compute_rows(
     stages: Stages,
     pooling: Pooling,
     runs: Int64,
+    work: Work,
     out: Float32,
     totals: Float64,
 ) -> None:
+    x, runs, out, totals = borrow(x), borrow(runs), borrow(out), borrow(totals)
+    sums, stages, pooling, work = borrow(sums), borrow(stages), borrow(pooling), borrow(work)
     planar = frame.front in (BY_ROW, SEPARABLY)
     features = stages.steps[-1, 2] if stages.steps.shape[0] else frame.features
-    first = np.zeros(frame.widest * frame.pitch, np.float32)
-    second = np.zeros(frame.widest * frame.pitch if stages.steps.shape[0] else 0, np.float32)
-    ranks = np.max(sums.parts[:, 0]) if sums.parts.shape[0] else 0
-    scratch = np.zeros(ranks * frame.phases * frame.scratch, np.float32)
-    none = np.zeros(ranks, np.float32)
-    starts = np.zeros(frame.pitch, np.int64)
-    slots = np.empty((_live(pooling), features * frame.width), np.float32)
-    column, cell = np.empty(pooling.cols.shape[0], np.float32), np.empty(features, np.float64)
     images = out.shape[0] if pooling.kind != CELLS else totals.shape[0]
     for n in range(images):
         done = 0
         for row in range(0, frame.height, frame.together):
             count = min(frame.together, frame.height - row)
             base = frame.origin + n * frame.image + row * frame.row
-            _make_rows(x, base, frame, sums, count, starts, none, scratch, first)
+            _make_rows(x, base, frame, sums, count, work)
             if sums.scales.size:
-                _scale(first, frame, sums.scales[n], sums.shift, row, count, planar)
-            held = apply_stages(stages, first, second, frame.pitch if planar else count * frame.width, planar)
+                _scale(work.first, frame, sums.scales[n], sums.shift, row, count, planar)
+            pixels = frame.pitch if planar else count * frame.width
+            held = apply_stages(stages, work.first, work.second, pixels, planar)
             for i in range(count):
                 if pooling.kind == NOTHING:
                     _put_row(held, i * frame.line, features, frame, planar, runs, out[n, frame.top + row + i])
                     continue
-                _gather_row(held, i * frame.line, features, frame, planar, pooling, done, row + i, slots)
+                _gather_row(held, i * frame.line, features, frame, planar, pooling, done, row + i, work.slots)
                 while done < pooling.rows.shape[0] and min(pooling.rows[done, 1], frame.height) <= row + i + 1:
-                    slot, into = slots[done % slots.shape[0]], pooling.rows[done, 2]
+                    slot, into = work.slots[done % work.slots.shape[0]], pooling.rows[done, 2]
                     if max(pooling.rows[done, 0], 0) >= min(pooling.rows[done, 1], frame.height):
                         fill(slot, identity(pooling.by))  # a window of padding alone
-                    if pooling.kind == WINDOWS:
-                        if planar:
-                            pool_planes(slot, frame.width, pooling, column, runs, out[n, into])
-                        else:
-                            pool_pixels(slot, frame.width, features, pooling, runs, out[n, into])
+                    if pooling.kind == CELLS:
+                        _add_pieces(slot, features, frame, planar, pooling, runs, work.cell, totals[n, into])
+                    elif planar:
+                        pool_planes(slot, frame.width, pooling, work.column, runs, out[n, into])
                     else:
-                        _add_pieces(slot, features, frame, planar, pooling, runs, cell, totals[n, into])
+                        pool_pixels(slot, frame.width, features, pooling, runs, out[n, into])
                     done += 1
