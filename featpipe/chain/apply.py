@@ -79,7 +79,7 @@ def _run_panels(program: Program, one: Pass, strip: Strip, out: Float32, top: in
     totals = NO_TOTALS if cells is None else cells.totals
     for panel in lay_out(program, one):
         frame, sums, flat = source.rows_of(panel, 0 if pooling.kind else top)
-        compute_rows(flat, frame, sums, panel.stages, pooling, panel.runs, out, totals)
+        compute_rows(flat, frame, sums, panel.stages, pooling, panel.runs, panel.cut, out, totals)
 
 
 def _pooling(nodes: list[Node], strip: Strip, top: int, cells: CellPool | None) -> tuple[Pooling, Spans]:

@@ -12,7 +12,7 @@ from featpipe.kernels.convolve import DirectKernels, lay_out_kernels
 from featpipe.kernels.separable import SeparableKernels, lay_out_factors
 from featpipe.kernels.stages import StageList, Stages
 from featpipe.plan.passes import Panel, Pass, fold_groups, panel_features
-from featpipe.plan.program import ActivateOp, ConvolveOp, FoldOp, Node, Program, StandardiseOp
+from featpipe.plan.program import ActivateOp, ConvolveOp, FoldOp, GridOp, Node, PoolOp, Program, StandardiseOp
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -35,7 +35,9 @@ class LaidOut:
     widest: int
     """The most features at any stage."""
     runs: Int64
-    """(m, 3): first feature of the panel, first of the pass's last map, how many."""
+    """(m, 3): first feature of the rows gathered, first of the pass's last map, how many."""
+    cut: int
+    """The first run of the second half of the rows gathered, where there are two."""
 
 
 def lay_out(program: Program, one: Pass) -> tuple[LaidOut, ...]:
@@ -52,8 +54,7 @@ def _lay_out(panel: Panel, nodes: Sequence[Node], inputs: int) -> LaidOut:
     op, members = nodes[0].op, panel.members
     if panel.group is None:
         stages, after = _follow(members, inputs, nodes)
-        none = np.zeros(0, np.float32)
-        return LaidOut(panel, None, inputs, none, stages.finish(), stages.widest, _runs(after))
+        return _finish(panel, None, inputs, np.zeros(0, np.float32), stages, after, nodes[-1])
     assert isinstance(op, ConvolveOp)
     kernels: DirectKernels | SeparableKernels
     if panel.group.factors:
@@ -65,7 +66,22 @@ def _lay_out(panel: Panel, nodes: Sequence[Node], inputs: int) -> LaidOut:
     bias = np.pad(op.bias[panel.group.columns[members]], (0, lanes))
     features = [*panel_features(op, panel.group, panel.channel, members), *[NONE] * lanes]
     stages, after = _follow(features, len(nodes[0].features), nodes[1:])
-    return LaidOut(panel, kernels, kernels.features, bias, stages.finish(), stages.widest, _runs(after))
+    return _finish(panel, kernels, kernels.features, bias, stages, after, nodes[-1])
+
+
+def _finish(
+    panel: Panel,
+    kernels: DirectKernels | SeparableKernels | None,
+    features: int,
+    bias: Float32,
+    stage_list: StageList,
+    after: list[int],
+    last: Node,
+) -> LaidOut:
+    stages = stage_list.finish(last.op.by if isinstance(last.op, (PoolOp, GridOp)) else None)
+    width = len(after) // stages.halves
+    halves = [_runs(after[start : start + width]) for start in range(0, len(after), width)]
+    return LaidOut(panel, kernels, features, bias, stages, stage_list.widest, np.concatenate(halves), len(halves[0]))
 
 
 def _follow(features: list[int], width: int, nodes: Sequence[Node]) -> tuple[StageList, list[int]]:

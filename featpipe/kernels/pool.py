@@ -35,6 +35,8 @@ Statistic = Literal["max", "mean", "min", "sum", "l2", "std"]
 MAX, MEAN, MIN, SUM, L2, STD = range(6)
 CODES: dict[Statistic, int] = {"max": MAX, "mean": MEAN, "min": MIN, "sum": SUM, "l2": L2, "std": STD}
 NOTHING, WINDOWS, CELLS = range(3)
+ALL, ABOVE, BELOW = range(3)
+"""What is gathered of a value v: itself, or what of v - t or of -v - t is positive."""
 
 
 class Pooling(NamedTuple):
@@ -124,9 +126,18 @@ def combine(held: float, value: float, by: int) -> float:
 
 
 @part
-def begin(into: Float32, values: Float32, by: int) -> None:
+def begin(into: Float32, values: Float32, by: int, take: int, threshold: Any) -> None:
     """Take the first row of values; their squares for l2."""
-    if by == L2:
+    zero = np.float32(0)
+    if take == ABOVE:
+        for i in range(into.size):
+            above = values[i] - threshold
+            into[i] = zero if above < zero else above
+    elif take == BELOW:
+        for i in range(into.size):
+            below = -values[i] - threshold
+            into[i] = zero if below < zero else below
+    elif by == L2:
         for i in range(into.size):
             into[i] = values[i] * values[i]
     else:
@@ -135,17 +146,26 @@ def begin(into: Float32, values: Float32, by: int) -> None:
 
 
 @part
-def gather(into: Float32, values: Float32, by: int) -> None:
+def gather(into: Float32, values: Float32, by: int, take: int, threshold: Any) -> None:
     """Combine a row of values with those above it."""
-    if by == L2:
-        for i in range(into.size):
-            into[i] = into[i] + values[i] * values[i]
-    elif by == MAX:
+    zero = np.float32(0)
+    if by == MAX:  # what is not above the threshold is no larger than what `begin` took
         for i in range(into.size):
             into[i] = combine(into[i], values[i], MAX)
     elif by == MIN:
         for i in range(into.size):
             into[i] = combine(into[i], values[i], MIN)
+    elif by == L2:
+        for i in range(into.size):
+            into[i] = into[i] + values[i] * values[i]
+    elif take == ABOVE:
+        for i in range(into.size):
+            above = values[i] - threshold
+            into[i] = into[i] + (zero if above < zero else above)
+    elif take == BELOW:
+        for i in range(into.size):
+            below = -values[i] - threshold
+            into[i] = into[i] + (zero if below < zero else below)
     else:
         for i in range(into.size):
             into[i] = into[i] + values[i]
@@ -230,7 +250,8 @@ def _combine_pairs(held: Float32, columns: Float32, count: int, by: int) -> None
 @part
 def pool_pixels(rows: Float32, width: int, features: int, pooling: Pooling, runs: Int64, out: Float32) -> None:
     """Combine the columns of every window, of rows (width, features), into ``out``, (windows, features)."""
-    by, share = pooling.by, np.float32(1) / np.float32(pooling.window)
+    by, share, none = pooling.by, np.float32(1) / np.float32(pooling.window), np.float32(0)
+    plain = by if by in (MAX, MIN) else SUM  # of squares already, for l2
     for w in range(pooling.cols.shape[0]):
         first, last = max(pooling.cols[w, 0], 0), min(pooling.cols[w, 1], width)
         for r in range(runs.shape[0]):
@@ -255,7 +276,7 @@ def pool_pixels(rows: Float32, width: int, features: int, pooling: Pooling, runs
                 for k in range(length):
                     held[k] = left[k] + right[k]
             for v in range(2, last - first):
-                gather(held, rows[at + v * features : at + v * features + length], by if by in (MAX, MIN) else SUM)
+                gather(held, rows[at + v * features : at + v * features + length], plain, ALL, none)
             if by in (MEAN, L2):
                 finish(held, by, share)
 

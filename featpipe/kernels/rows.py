@@ -20,6 +20,8 @@ from numba import types
 from featpipe.kernels.compiled import F32, F64, I64, borrow, given, kernel, part, result
 from featpipe.kernels.convolve import sum_by_kernel, sum_by_row
 from featpipe.kernels.pool import (
+    ALL,
+    BELOW,
     CELLS,
     NOTHING,
     POOLING,
@@ -107,7 +109,7 @@ class Work(NamedTuple):
     starts: Int64
     """Where each pixel in work begins."""
     slots: Float32
-    """(windows that share a row, features · width): their rows, gathered."""
+    """(windows that share a row, halves, features · width): their rows, gathered."""
     column: Float32
     cell: Float64
     """Values of all windows along x, and of all features."""
@@ -135,7 +137,7 @@ WORK = types.NamedTuple(
         result(F32, 1),
         result(F32, 1),
         result(I64, 1),
-        result(F32, 2),
+        result(F32, 3),
         result(F32, 1),
         result(F64, 1),
     ),
@@ -150,6 +152,7 @@ def compute_rows(
     stages: Stages,
     pooling: Pooling,
     runs: Int64,
+    cut: int,
     out: Float32,
     totals: Float64,
 ) -> None:
@@ -164,6 +167,8 @@ def compute_rows(
     pooling : Pooling
     runs : (m, 3) int64
         Runs of features: first in the rows, first in the output, how many. Features in none of them are dropped.
+    cut : int
+        The first run of the second half of the rows gathered, where there are two.
     out : (n, y, x, features) float32
         Written where nothing or windows are pooled.
     totals : (n, rows, columns, features) float64
@@ -177,11 +182,11 @@ def compute_rows(
         scratch=np.zeros(ranks * frame.phases * frame.scratch, np.float32),
         none=np.zeros(ranks, np.float32),
         starts=np.empty(frame.pitch, np.int64),
-        slots=np.empty((_live(pooling.rows), features * frame.width), np.float32),
+        slots=np.empty((_live(pooling.rows), stages.halves, features * frame.width), np.float32),
         column=np.empty(len(pooling.cols), np.float32),
         cell=np.empty(features, np.float64),
     )
-    _compute_rows(x, frame, _frozen(sums), _frozen(stages), _frozen(pooling), runs, work, out, totals)
+    _compute_rows(x, frame, _frozen(sums), _frozen(stages), _frozen(pooling), runs, cut, work, out, totals)
 
 
 def _live(rows: Int64) -> int:
@@ -245,7 +250,8 @@ def _make_rows(
     else:
         length = frame.width * frame.features
         for i in range(count):
-            begin(out[i * length : (i + 1) * length], x[base + i * frame.row : base + i * frame.row + length], SUM)
+            values = x[base + i * frame.row : base + i * frame.row + length]
+            begin(out[i * length : (i + 1) * length], values, SUM, ALL, np.float32(0))
 
 
 @part
@@ -272,6 +278,7 @@ def _gather_row(
     features: int,
     frame: Frame,
     planar: bool,
+    stages: Stages,
     pooling: Pooling,
     done: int,
     row: int,
@@ -279,16 +286,18 @@ def _gather_row(
 ) -> None:
     """Add a row to every window that it lies in."""
     q = done
+    runs, length = (features, frame.width) if planar else (1, frame.width * features)
     while q < pooling.rows.shape[0] and pooling.rows[q, 0] <= row:
-        slot, first = slots[q % slots.shape[0]], row == max(pooling.rows[q, 0], 0)
-        runs, length = (features, frame.width) if planar else (1, frame.width * features)
-        for k in range(runs):
-            at = k * frame.pitch + position if planar else position * features
-            into, values = slot[k * length : (k + 1) * length], rows[at : at + length]
-            if first:
-                begin(into, values, pooling.by)
-            else:
-                gather(into, values, pooling.by)
+        first = row == max(pooling.rows[q, 0], 0)
+        for half in range(stages.halves):
+            slot, take = slots[q % slots.shape[0], half], stages.take if half == 0 else BELOW
+            for k in range(runs):
+                at = k * frame.pitch + position if planar else position * features
+                into, values = slot[k * length : (k + 1) * length], rows[at : at + length]
+                if first:
+                    begin(into, values, pooling.by, take, np.float32(stages.threshold))
+                else:
+                    gather(into, values, pooling.by, take, np.float32(stages.threshold))
         q += 1
 
 
@@ -333,7 +342,7 @@ def _add_pieces(
                 totals[piece[2], run[1] + k] = combine(held, values[run[0] + k], pooling.by)
 
 
-@kernel(given(F32, 1), FRAME, SUMS, STAGES, POOLING, given(I64, 2), WORK, result(F32, 4), result(F64, 4))
+@kernel(given(F32, 1), FRAME, SUMS, STAGES, POOLING, given(I64, 2), I64, WORK, result(F32, 4), result(F64, 4))
 def _compute_rows(
     x: Float32,
     frame: Frame,
@@ -341,6 +350,7 @@ def _compute_rows(
     stages: Stages,
     pooling: Pooling,
     runs: Int64,
+    cut: int,
     work: Work,
     out: Float32,
     totals: Float64,
@@ -364,15 +374,19 @@ def _compute_rows(
                 if pooling.kind == NOTHING:
                     _put_row(held, i * frame.line, features, frame, planar, runs, out[n, frame.top + row + i])
                     continue
-                _gather_row(held, i * frame.line, features, frame, planar, pooling, done, row + i, work.slots)
+                position = i * frame.line
+                _gather_row(held, position, features, frame, planar, stages, pooling, done, row + i, work.slots)
                 while done < pooling.rows.shape[0] and min(pooling.rows[done, 1], frame.height) <= row + i + 1:
-                    slot, into = work.slots[done % work.slots.shape[0]], pooling.rows[done, 2]
-                    if max(pooling.rows[done, 0], 0) >= min(pooling.rows[done, 1], frame.height):
-                        fill(slot, identity(pooling.by))  # a window of padding alone
-                    if pooling.kind == CELLS:
-                        _add_pieces(slot, features, frame, planar, pooling, runs, work.cell, totals[n, into])
-                    elif planar:
-                        pool_planes(slot, frame.width, pooling, work.column, runs, out[n, into])
-                    else:
-                        pool_pixels(slot, frame.width, features, pooling, runs, out[n, into])
+                    into, alone = pooling.rows[done, 2], max(pooling.rows[done, 0], 0) >= frame.height
+                    for half in range(stages.halves):
+                        slot = work.slots[done % work.slots.shape[0], half]
+                        some = runs[cut * half : cut if half == 0 else runs.shape[0]]
+                        if alone or pooling.rows[done, 1] <= 0:
+                            fill(slot, identity(pooling.by))  # a window of padding alone
+                        if pooling.kind == CELLS:
+                            _add_pieces(slot, features, frame, planar, pooling, some, work.cell, totals[n, into])
+                        elif planar:
+                            pool_planes(slot, frame.width, pooling, work.column, some, out[n, into])
+                        else:
+                            pool_pixels(slot, frame.width, features, pooling, some, out[n, into])
                     done += 1

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from featpipe.kernels.compiled import F32, I64, given, part
+from featpipe.kernels.compiled import F32, F64, I64, given, part
 from featpipe.kernels.pointwise import SIMPLE
-from featpipe.kernels.pool import CODES, L2, MAX, MEAN, MIN, Statistic
+from featpipe.kernels.pool import ABOVE, ALL, CODES, L2, MAX, MEAN, MIN, Statistic
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -32,9 +32,14 @@ class Stages(NamedTuple):
     """(steps, 5): code, features before and after, where its numbers begin in ``values`` or ``members``, statistic."""
     values: Float32
     members: Int64
+    halves: int
+    """The rows gathered: those ABOVE the threshold, and for 2 those BELOW it as well."""
+    take: int
+    """What is gathered first."""
+    threshold: float
 
 
-STAGES = types.NamedTuple((given(I64, 2), given(F32, 1), given(I64, 1)), Stages)
+STAGES = types.NamedTuple((given(I64, 2), given(F32, 1), given(I64, 1), I64, I64, F64), Stages)
 
 
 @dataclass
@@ -78,10 +83,22 @@ class StageList:
         """The most features between two steps."""
         return max((max(before, after) for _, before, after, _, _ in self.steps), default=self.features)
 
-    def finish(self) -> Stages:
-        """Return the steps as arrays."""
-        steps = np.array(self.steps, np.int64).reshape(-1, 5)
-        return Stages(steps, np.array(self.values, np.float32), np.array(self.members, np.int64))
+    def finish(self, by: Statistic | None) -> Stages:
+        """Return the steps as arrays; a last one that pooling ``by`` can do on its way is left to it."""
+        steps, halves, take, threshold = self.steps, 1, ALL, 0.0
+        code = steps[-1][0] if steps else None
+        if (code == RELU and by in ("mean", "sum", "max")) or (code == SPLIT and by in ("mean", "sum")):
+            steps, take = steps[:-1], ABOVE
+            if code == SPLIT:
+                halves, threshold = 2, self.values[self.steps[-1][3]]
+        return Stages(
+            np.array(steps, np.int64).reshape(-1, 5),
+            np.array(self.values, np.float32),
+            np.array(self.members, np.int64),
+            halves,
+            take,
+            threshold,
+        )
 
 
 @part
