@@ -22,7 +22,8 @@ from featpipe.plan.layout import array_plan, block_spans
 from featpipe.plan.model import Plan, Task
 from featpipe.plan.program import ROOT
 from featpipe.plan.schedule import make_schedule, node_shapes
-from featpipe.store.write import StoreWriter, to_stored
+from featpipe.store.shard import to_stored
+from featpipe.store.write import StoreWriter
 
 Float32 = npt.NDArray[np.float32]
 

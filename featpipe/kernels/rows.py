@@ -262,13 +262,15 @@ def _scale(rows: Float32, frame: Frame, scales: Float32, shift: Float32, row: in
         if planar:
             for k in range(frame.features):
                 at = k * frame.pitch + i * frame.line
+                values, add = rows[at : at + frame.width], shift[k]
                 for j in range(frame.width):
-                    rows[at + j] = rows[at + j] * scale[j] + shift[k]
+                    values[j] = values[j] * scale[j] + add
         else:
             for j in range(frame.width):
-                at = (i * frame.line + j) * frame.features
+                at, factor = (i * frame.line + j) * frame.features, scale[j]
+                values = rows[at : at + frame.features]
                 for k in range(frame.features):
-                    rows[at + k] = rows[at + k] * scale[j] + shift[k]
+                    values[k] = values[k] * factor + shift[k]
 
 
 @part

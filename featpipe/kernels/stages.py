@@ -163,8 +163,9 @@ def _split(source: Float32, target: Float32, pixels: int, features: int, thresho
 def _standardise(rows: Float32, pixels: int, features: int, mean: Float32, std: Float32, planar: bool) -> None:
     if planar:
         for k in range(features):
-            for i in range(k * pixels, (k + 1) * pixels):
-                rows[i] = (rows[i] - mean[k]) / std[k]
+            row = rows[k * pixels : (k + 1) * pixels]
+            for i in range(pixels):
+                row[i] = (row[i] - mean[k]) / std[k]
     else:
         for p in range(pixels):
             row = rows[p * features : (p + 1) * features]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from featpipe.errors import Problem, StoreError
 
@@ -71,9 +71,17 @@ def write_header(path: Path, change: Mapping[str, Any]) -> None:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, whatever happens to this process."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path`` when all has been written, and vanishes if that fails."""
     temporary = temporary_name(path)
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            yield file
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):

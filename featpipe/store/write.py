@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +13,11 @@ import zarr
 
 from featpipe.errors import Problem, StoreError
 from featpipe.geometry.axis import Span
-from featpipe.geometry.grid import cut
+from featpipe.geometry.grid import ceil_div
 from featpipe.store.create import write_ok
 from featpipe.store.format import FEATURES, NODE, cannot_write, sweep_temporaries, write_header
+from featpipe.store.shard import Layout, read_layout, write_shard
 
-LARGEST_FLOAT16 = 65504
 CONSOLIDATED = 5000
 """Most arrays and groups whose metadata are gathered at the root: of more, opening the root would take seconds."""
 
@@ -28,7 +26,7 @@ class StoreWriter:
     """Writes the shards of one store; may be used by many threads, and sent to other processes.
 
     Two writers never meet in one shard, so there are no locks on files. A shard's file appears whole or not at all, and
-    the same values give the same bytes.
+    the same values give the same bytes. Each thread encodes its own shards: nothing is shared but the directory.
 
     Parameters
     ----------
@@ -38,11 +36,6 @@ class StoreWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._arrays: dict[str, Any] = {}
-        self._opening = threading.Lock()
-
-    def __reduce__(self) -> tuple[type[StoreWriter], tuple[Path]]:
-        return type(self), (self.path,)
 
     def write(self, group: str, region: tuple[slice, ...], values: npt.NDArray[np.floating]) -> None:
         """Write whole shards of one array of features.
@@ -55,36 +48,30 @@ class StoreWriter:
             Along the array's first axes; the others are written whole. It begins at a shard's edge on every axis, and
             ends at one or at the array's end.
         values : float array
-            Of the region's shape; cast to the stored type, a shard at a time.
+            Of the region's shape; cast to the stored type, a chunk at a time.
 
         Raises
         ------
         StoreError
             If the region is not whole shards, values lie beyond the stored type's range, or the disk fails.
         """
-        array = self._array(group)
-        spans = _whole_shards(group, region, array)
+        layout = self._layout(group)
+        spans = _whole_shards(group, region, layout)
         shape = tuple(span.length for span in spans)
         if values.shape != shape:
             raise StoreError(Problem(group, f"a region of shape {shape} was given values of shape {values.shape}."))
-        pieces = [cut(span.length, edge) for span, edge in zip(spans, array.shards or array.chunks, strict=True)]
-        for piece in itertools.product(*pieces):
-            shard = tuple(slice(s.start + p.start, s.start + p.stop) for s, p in zip(spans, piece, strict=True))
-            try:
-                array[shard] = to_stored(values[tuple(slice(*p) for p in piece)], array.dtype)
-            except OSError as error:
-                raise cannot_write(self.path / group, error) from error
+        try:
+            for at in itertools.product(*_shards(spans, layout)):
+                piece = tuple(_within(span, i, edge) for span, i, edge in zip(spans, at, layout.shard, strict=True))
+                write_shard(self._file(group, at), values[piece], layout)
+        except OSError as error:
+            raise cannot_write(self.path / group, error) from error
 
     def is_written(self, group: str, region: tuple[slice, ...]) -> bool:
         """Return whether every shard of a region has been written."""
-        array = self._array(group)
-        spans = _whole_shards(group, region, array)
-        shards = [
-            range(span.start // edge, -(-span.stop // edge))
-            for span, edge in zip(spans, array.shards or array.chunks, strict=True)
-        ]
-        folder = self.path.joinpath(group, FEATURES, "c")
-        return all(folder.joinpath(*map(str, at)).is_file() for at in itertools.product(*shards))
+        layout = self._layout(group)
+        spans = _whole_shards(group, region, layout)
+        return all(self._file(group, at).is_file() for at in itertools.product(*_shards(spans, layout)))
 
     def finish(self, failures: Mapping[int, str]) -> None:
         """Note which images failed, gather the metadata, and mark the store complete.
@@ -110,53 +97,20 @@ class StoreWriter:
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             zarr.consolidate_metadata(str(self.path))
 
-    def _array(self, group: str) -> Any:
-        with self._opening:
-            if group not in self._arrays:
-                try:
-                    # chunks that hold nothing but the fill value are written too: what is missing has not been computed
-                    with zarr.config.set({"array.write_empty_chunks": True}):
-                        self._arrays[group] = zarr.open_array(str(self.path / group / FEATURES), mode="r+")
-                except FileNotFoundError:
-                    raise StoreError(Problem(str(self.path), f"has no map {group}.")) from None
-            return self._arrays[group]
+    def _layout(self, group: str) -> Layout:
+        layout = read_layout(self.path / group / FEATURES)
+        if layout is None:
+            raise StoreError(Problem(str(self.path), f"has no map {group}."))
+        return layout
+
+    def _file(self, group: str, at: tuple[int, ...]) -> Path:
+        return self.path.joinpath(group, FEATURES, "c", *map(str, at))
 
 
-def to_stored(values: npt.NDArray[np.floating], dtype: npt.DTypeLike) -> npt.NDArray[np.floating]:
-    """Cast values to the stored type.
-
-    Parameters
-    ----------
-    values : float array
-    dtype : dtype
-        float32 or float16.
-
-    Raises
-    ------
-    StoreError
-        If finite values lie beyond the type's range.
-    """
-    wanted = np.dtype(dtype)
-    if values.dtype == wanted:
-        return values
-    with np.errstate(over="ignore"):
-        stored = values.astype(wanted)
-    lost = np.isinf(stored)
-    if lost.any():
-        beyond = np.abs(values[lost & np.isfinite(values)])
-        if beyond.size:
-            what = (
-                f"{beyond.size} values lie beyond ±{LARGEST_FLOAT16}, the range of {wanted}; "
-                f"the largest is {beyond.max():.4g}."
-            )
-            raise StoreError(Problem("store.dtype", what, "Use store.dtype: float32."))
-    return stored
-
-
-def _whole_shards(group: str, region: tuple[slice, ...], array: Any) -> list[Span]:
+def _whole_shards(group: str, region: tuple[slice, ...], layout: Layout) -> list[Span]:
     """Return a region's span along every axis, having made sure that it is whole shards."""
     spans = []
-    for axis, (length, edge) in enumerate(zip(array.shape, array.shards or array.chunks, strict=True)):
+    for axis, (length, edge) in enumerate(zip(layout.shape, layout.shard, strict=True)):
         part = region[axis] if axis < len(region) else slice(None)
         start, stop = part.start or 0, length if part.stop is None else part.stop
         inside = 0 <= start < stop <= length and part.step in (None, 1)
@@ -165,3 +119,15 @@ def _whole_shards(group: str, region: tuple[slice, ...], array: Any) -> list[Spa
             raise StoreError(Problem(group, what, "A shard has one writer: write it whole."))
         spans.append(Span(start, stop))
     return spans
+
+
+def _shards(spans: list[Span], layout: Layout) -> list[range]:
+    """Return the numbers of the shards along every axis."""
+    return [
+        range(span.start // edge, ceil_div(span.stop, edge)) for span, edge in zip(spans, layout.shard, strict=True)
+    ]
+
+
+def _within(span: Span, shard: int, edge: int) -> slice:
+    """Return where a shard lies within a span that begins at a shard's edge."""
+    return slice(shard * edge - span.start, min((shard + 1) * edge, span.stop) - span.start)
