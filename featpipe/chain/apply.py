@@ -175,6 +175,8 @@ class _Source:
             phase=flat.phase,
             pitch=odd_lines(-(-run // ROW_PIXELS) * ROW_PIXELS) if planar else run + PIXELS,
             scratch=odd_lines((-(-together * line // ROW_PIXELS) + 1) * ROW_PIXELS) if front == SEPARABLY else 0,
+            ranks=panel.kernels.ranks if isinstance(panel.kernels, SeparableKernels) else 0,
+            products=panel.kernels.products if isinstance(panel.kernels, SeparableKernels) else 0,
             top=top,
         )
 
@@ -195,11 +197,13 @@ class _Source:
         frame = self._frame(panel, SEPARABLY, flat, top)
         sums = NO_SUMS._replace(
             weights=kernels.down,
-            tiles=kernels.tiles,
+            tiles=kernels.down_tiles,
             offsets=(corner[0] + np.arange(kernels.rows) * dilation[0]) * flat.line,
-            parts=kernels.parts,
+            steps=kernels.steps,
             across=kernels.across,
-            across_offsets=kernels.tap_offsets(corner[1], dilation[1], flat.phases, frame.scratch),
+            across_tiles=kernels.tiles,
+            none=np.zeros(max(kernels.ranks, kernels.products), np.float32),
+            across_offsets=kernels.tap_offsets(corner[1], dilation[1], flat.phases, frame.scratch, frame.pitch),
         )
         return frame, self._finish(sums, panel), flat.flat
 
@@ -243,8 +247,10 @@ NO_SUMS = Sums(
     tiles=NO_COUNTS,
     offsets=NO_COUNTS,
     bias=NO_FLOATS,
-    parts=np.empty((0, 10), np.int64),
+    steps=np.empty((0, 7), np.int64),
     across=NO_FLOATS,
+    across_tiles=NO_COUNTS,
+    none=NO_FLOATS,
     across_offsets=NO_COUNTS,
     scales=np.empty((0, 0, 0), np.float32),
     shift=NO_FLOATS,

@@ -2,15 +2,16 @@
 
 A kernel of rank r is a sum of r products of a column and a row (its singular value decomposition), so a pass along y
 and one along x replace rows · columns multiply-adds by r · (rows + columns). Gaussians and their derivatives have rank
-1, a Laplacian of Gaussian and each part of an isotropic Gabor filter rank 2; the even and the odd part of one share
-both columns::
+1, a Laplacian of Gaussian and each part of an isotropic Gabor filter rank 2. Kernels share columns where they can: the
+even and the odd part of a Gabor filter do, and so do the filters at angles θ and -θ, which share rows as well. Four of
+them are mixtures of four products, each made once::
 
-    kernels  ≈  Σ  column ⊗ row            [ k × (y, x) ]  ≈  [ (y, r) ] · [ k × (r, x) ]
+    kernels  ≈  columns · rows            [ k × (y, x) ]  ≈  [ (y, r) ] · [ k × (r, x) ]
+    kernels  ≈  columns · core · rows     [ k × (y, x) ]  ≈  [ (y, r) ] · [ k × (r, s) ] · [ (s, x) ]
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,29 +24,39 @@ NEGLIGIBLE = 3e-7
 """Singular values below this share of the largest are left out: kernels written in float32 carry noise of that size."""
 GAIN = 2.0
 """Two passes must save this factor of multiply-adds, for they keep the registers less busy than one."""
+CORE_GAIN = 1.25
+"""The same of a third one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """Kernels that share their columns.
+    """Kernels that share their columns, and their rows too where there is a core.
 
     Parameters
     ----------
     members : tuple of int
         Which kernels of the group.
     columns : (y, r) float32
-    rows : (k, r, x) float32
-        Kernel k is ``columns @ rows[k]``.
+    rows : (k, r, x) or (s, x) float32
+    core : (k, r, s) float32, optional
     """
 
     members: tuple[int, ...]
     columns: Float32
     rows: Float32
+    core: Float32 | None = None
 
     @property
     def multiplies(self) -> int:
         """Multiply-adds of one pixel for all members."""
-        return self.columns.size + self.rows.size
+        if self.core is None:
+            return int(self.columns.size + self.rows.size)
+        return int(self.columns.size + self.columns.shape[1] * self.rows.size + self.core.size)
+
+    def kernels(self) -> Float64:
+        """Return the kernels that these stand for, (k, y, x)."""
+        rows = self.rows.astype(np.float64)
+        return self.columns @ (rows if self.core is None else self.core @ rows)
 
 
 def factorise(kernels: Float64) -> tuple[Factors, ...]:
@@ -60,27 +71,36 @@ def factorise(kernels: Float64) -> tuple[Factors, ...]:
     tuple of Factors
         Holding every kernel once; empty where one pass costs less.
     """
-    parts: list[Factors] = []
-    for i in range(len(kernels)):
-        alone = _share_columns(kernels, (i,))
-        if parts:
-            joint = _share_columns(kernels, (*parts[-1].members, i))
-            if joint.multiplies < parts[-1].multiplies + alone.multiplies:
-                parts[-1] = joint
-                continue
-        parts.append(alone)
-    cost = sum(part.multiplies for part in parts)
-    return tuple(parts) if cost * GAIN <= kernels.size else ()
+    parts: list[list[int]] = []
+    columns: list[Float64] = []
+    for i, kernel in enumerate(kernels):
+        for part, span in zip(parts, columns, strict=True):
+            if _spans(span, kernel):
+                part.append(i)
+                break
+        else:
+            parts.append([i])
+            columns.append(_span(kernel))
+    factors = tuple(_factorise(kernels[part], span, tuple(part)) for part, span in zip(parts, columns, strict=True))
+    return factors if sum(part.multiplies for part in factors) * GAIN <= kernels.size else ()
 
 
-def _share_columns(kernels: Float64, members: Sequence[int]) -> Factors:
-    """Factorise some kernels over a common set of columns, the fewest that hold them all."""
-    _, rows, cols = kernels.shape
-    side_by_side = np.concatenate([kernels[i] for i in members], axis=1)
-    left, values, right = np.linalg.svd(side_by_side, full_matrices=False)
-    rank = max(1, int(np.count_nonzero(values > NEGLIGIBLE * values[0])))
-    root = np.sqrt(values[:rank])
-    along = (root[:, None] * right[:rank]).reshape(rank, len(members), cols).transpose(1, 0, 2)
-    columns = np.ascontiguousarray(left[:, :rank] * root, np.float32)
-    assert columns.shape[0] == rows
-    return Factors(tuple(members), columns, np.ascontiguousarray(along, np.float32))
+def _span(matrix: Float64) -> Float64:
+    """Return orthonormal columns that span those of a matrix."""
+    left, values, _ = np.linalg.svd(matrix, full_matrices=False)
+    return left[:, : max(1, int(np.count_nonzero(values > NEGLIGIBLE * values[0])))]
+
+
+def _spans(columns: Float64, kernel: Float64) -> bool:
+    """Tell whether orthonormal columns span those of a kernel, and it needs no fewer."""
+    rest = kernel - columns @ (columns.T @ kernel)
+    return bool(np.linalg.norm(rest) <= NEGLIGIBLE * np.linalg.norm(kernel)) and _span(kernel).shape == columns.shape
+
+
+def _factorise(kernels: Float64, columns: Float64, members: tuple[int, ...]) -> Factors:
+    """Factorise kernels over the columns that they share, and over rows if they share those."""
+    apart = Factors(members, columns.astype(np.float32), (columns.T @ kernels).astype(np.float32))
+    rows = _span(np.concatenate(kernels).T).T
+    core = columns.T @ kernels @ rows.T
+    shared = Factors(members, apart.columns, rows.astype(np.float32), core.astype(np.float32))
+    return shared if shared.multiplies * CORE_GAIN <= apart.multiplies else apart

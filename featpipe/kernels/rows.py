@@ -44,7 +44,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 COPY, BY_KERNEL, BY_ROW, SEPARABLY = range(4)
-BUFFER_BYTES = 1 << 17
+BUFFER_BYTES = 1 << 18
 """Rows in work: they should stay in the second-level cache beside the weights."""
 
 
@@ -76,6 +76,9 @@ class Frame(NamedTuple):
     """Positions that the rows in work have room for."""
     scratch: int
     """The same of each row between the passes of separable kernels."""
+    ranks: int
+    products: int
+    """Rows between those passes: columns, and products of columns and rows."""
     top: int
     """Row of the output for the first row made, where nothing is pooled."""
 
@@ -87,9 +90,13 @@ class Sums(NamedTuple):
     tiles: Int64
     offsets: Int64
     bias: Float32
-    parts: Int64
+    steps: Int64
     across: Float32
+    across_tiles: Int64
     across_offsets: Int64
+    """The pass along x of separable kernels, whose other arrays are of that along y."""
+    none: Float32
+    """Zeros, for the sums of the pass along y."""
     scales: Float32
     """(n, y, x): what responses are multiplied by; empty where by nothing."""
     shift: Float32
@@ -103,9 +110,8 @@ class Work(NamedTuple):
     second: Float32
     """(widest · pitch,): rows before and after a stage."""
     scratch: Float32
+    products: Float32
     """Rows between the passes of separable kernels."""
-    none: Float32
-    """Zeros, for as many features as these have columns."""
     starts: Int64
     """Where each pixel in work begins."""
     slots: Float32
@@ -125,6 +131,8 @@ SUMS = types.NamedTuple(
         given(I64, 2),
         given(F32, 1),
         given(I64, 1),
+        given(I64, 1),
+        given(F32, 1),
         given(F32, 3),
         given(F32, 1),
     ),
@@ -175,12 +183,11 @@ def compute_rows(
         Added to where cells are pooled.
     """
     features = int(stages.steps[-1, 2]) if len(stages.steps) else frame.features
-    ranks = int(sums.parts[:, 0].max(initial=0))
     work = Work(
         first=np.empty(frame.widest * frame.pitch, np.float32),
         second=np.empty(frame.widest * frame.pitch if len(stages.steps) else 0, np.float32),
-        scratch=np.zeros(ranks * frame.phases * frame.scratch, np.float32),
-        none=np.zeros(ranks, np.float32),
+        scratch=np.zeros(frame.ranks * frame.phases * frame.scratch, np.float32),
+        products=np.empty(frame.products * frame.pitch, np.float32),
         starts=np.empty(frame.pitch, np.int64),
         slots=np.empty((_live(pooling.rows), stages.halves, features * frame.width), np.float32),
         column=np.empty(len(pooling.cols), np.float32),
@@ -234,16 +241,18 @@ def _make_rows(
             frame.phases,
             frame.phase,
             count * frame.line,
-            sums.parts,
             sums.weights,
-            sums.offsets,
-            sums.across,
-            sums.across_offsets,
             sums.tiles,
+            sums.offsets,
+            sums.steps,
+            sums.across,
+            sums.across_tiles,
+            sums.across_offsets,
             sums.bias,
-            work.none,
+            sums.none,
             work.scratch,
             frame.scratch,
+            work.products,
             out,
             frame.pitch,
         )

@@ -12,80 +12,116 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.kernels.compiled import part
+from featpipe.kernels.compiled import part as compiled_part
 from featpipe.kernels.convolve import pack, split_rows, sum_by_row
 from featpipe.kernels.factors import Factors
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-RANKS, DOWN, DOWN_TILE, DOWN_TILES, ACROSS, ACROSS_TILE, ACROSS_TILES, TAP, TAPS, KERNEL = range(10)
-"""Columns of ``SeparableKernels.parts``."""
+WEIGHT, TILE, TILES, TAP, TAPS, KERNEL, KIND = range(7)
+"""Columns of ``SeparableKernels.steps``: where a step's weights, tiles and taps begin, how many there are, which kernel
+it makes first, and from what."""
+ACROSS, SHARED, MIX = range(3)
+"""From columns to kernels; from one column to the products with shared rows; from these to kernels."""
 
 
 @dataclass(frozen=True, eq=False)
 class SeparableKernels:
-    """Separable kernels of one size, laid out for tiles of pixels: part after part that share columns."""
+    """Separable kernels of one size, laid out for tiles of pixels.
 
-    parts: Int64
-    """(parts, 10): where each part's numbers lie in the other arrays."""
+    One pass along y makes the columns of all parts; for each part follow the steps along x that make its kernels::
+
+        columns ──across──▶ kernels          columns ──shared──▶ products ──mix──▶ kernels
+    """
+
     rows: int
     """Taps along y."""
+    ranks: int
+    """Columns of all parts."""
+    products: int
+    """The most products of columns and rows that a part has."""
     down: Float32
-    """The columns, tile after tile."""
+    """The columns, (y, kernels of the tile), tile after tile."""
+    down_tiles: Int64
+    """Columns of each tile."""
+    steps: Int64
+    """(steps, 7): where each step's numbers lie in the arrays below."""
     across: Float32
-    """The rows, (x and factor, kernels of the tile), tile after tile."""
+    """The weights of all steps, (taps, kernels of the tile), tile after tile."""
     tiles: Int64
-    """Kernels of each tile, of both passes."""
+    """Kernels of each tile."""
     tap_column: Int64
-    tap_factor: Int64
-    """Of each part's taps along x, in the order (x, factor)."""
+    """Of each tap, its place along x; -1 where it takes a product."""
+    tap_row: Int64
+    """Of each tap, the column or product that it takes."""
     features: int
 
-    def tap_offsets(self, corner: int, dilation: int, phases: int, pitch: int) -> Int64:
-        """Return where each tap along x lies in the scratch, whose rows (factor, phase) are ``pitch`` apart."""
+    def tap_offsets(self, corner: int, dilation: int, phases: int, pitch: int, product_pitch: int) -> Int64:
+        """Return where each tap lies in the scratch, whose rows (column, phase) and products are so far apart."""
         column = corner + self.tap_column * dilation
-        offsets: Int64 = (self.tap_factor * phases + column % phases) * pitch + column // phases
+        along = (self.tap_row * phases + column % phases) * pitch + column // phases
+        offsets: Int64 = np.where(self.tap_column < 0, self.tap_row * product_pitch, along)
         return offsets
 
-    @property
-    def ranks(self) -> int:
-        """The most columns that a part has."""
-        return int(self.parts[:, RANKS].max())
+
+class _Layout:
+    """Gathers steps."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, ...]] = []
+        self.weights: list[Float32] = []
+        self.tiles: list[int] = []
+        self.columns: list[Int64] = []
+        self.rows: list[Int64] = []
+        self.weight = self.tap = 0
+
+    def add(self, kind: int, kernel: int, by_tap: Float32, columns: Int64, rows: Int64) -> None:
+        """Add a step of weights (taps, kernels)."""
+        split = split_rows(by_tap.shape[1])
+        self.steps.append((self.weight, len(self.tiles), len(split), self.tap, len(by_tap), kernel, kind))
+        self.weights.append(pack(by_tap, split))
+        self.tiles += split
+        self.columns.append(columns)
+        self.rows.append(rows)
+        self.weight, self.tap = self.weight + by_tap.size, self.tap + len(by_tap)
 
 
 def lay_out_factors(factors: Sequence[Factors]) -> SeparableKernels:
     """Lay out factorised kernels; features follow in the order of the factors and their members."""
-    parts = np.zeros((len(factors), 10), np.int64)
-    down, across, tiles, columns, of_factor = [], [], [], [], []
-    sizes = [0] * 5  # of down, across, tiles, taps, kernels so far
-    for i, shared in enumerate(factors):
-        kernels, rank, width = shared.rows.shape
-        vertical, horizontal = split_rows(rank), split_rows(kernels)
-        x, factor = np.divmod(np.arange(width * rank), rank)
-        row = parts[i]
-        row[[RANKS, DOWN, DOWN_TILE, DOWN_TILES]] = rank, sizes[0], sizes[2], len(vertical)
-        row[[ACROSS, ACROSS_TILE, ACROSS_TILES]] = sizes[1], sizes[2] + len(vertical), len(horizontal)
-        row[[TAP, TAPS, KERNEL]] = sizes[3], len(x), sizes[4]
-        down.append(pack(shared.columns, vertical))
-        across.append(pack(shared.rows.transpose(2, 1, 0).reshape(-1, kernels), horizontal))
-        tiles += vertical + horizontal
-        columns.append(x)
-        of_factor.append(factor)
-        added = (shared.columns.size, shared.rows.size, len(vertical) + len(horizontal), len(x), kernels)
-        sizes = [size + more for size, more in zip(sizes, added, strict=True)]
+    layout = _Layout()
+    rank = kernel = products = 0
+    for part in factors:
+        ranks, width = part.columns.shape[1], part.rows.shape[-1]
+        x = np.arange(width)
+        if part.core is None:
+            by_tap = part.rows.transpose(2, 1, 0).reshape(-1, len(part.members))
+            layout.add(ACROSS, kernel, by_tap, np.repeat(x, ranks), np.tile(rank + np.arange(ranks), width))
+        else:
+            shared = len(part.rows)
+            for r in range(ranks):
+                layout.add(SHARED, r * shared, part.rows.T, x, np.full(width, rank + r))
+            count = ranks * shared
+            mixed = part.core.reshape(len(part.members), count).T
+            layout.add(MIX, kernel, mixed, np.full(count, -1), np.arange(count))
+            products = max(products, count)
+        rank, kernel = rank + ranks, kernel + len(part.members)
+    down_tiles = split_rows(rank)
     return SeparableKernels(
-        parts,
-        len(factors[0].columns),
-        np.concatenate(down),
-        np.concatenate(across),
-        np.array(tiles, np.int64),
-        np.concatenate(columns).astype(np.int64),
-        np.concatenate(of_factor).astype(np.int64),
-        sizes[4],
+        rows=len(factors[0].columns),
+        ranks=rank,
+        products=products,
+        down=pack(np.concatenate([part.columns for part in factors], axis=1), down_tiles),
+        down_tiles=np.array(down_tiles, np.int64),
+        steps=np.array(layout.steps, np.int64),
+        across=np.concatenate(layout.weights),
+        tiles=np.array(layout.tiles, np.int64),
+        tap_column=np.concatenate(layout.columns).astype(np.int64),
+        tap_row=np.concatenate(layout.rows).astype(np.int64),
+        features=kernel,
     )
 
 
-@part
+@compiled_part
 def sum_separably(
     x: Float32,
     base: int,
@@ -93,34 +129,38 @@ def sum_separably(
     phases: int,
     phase: int,
     reach: int,
-    parts: Int64,
     down: Float32,
+    down_tiles: Int64,
     down_offsets: Int64,
+    steps: Int64,
     across: Float32,
-    across_offsets: Int64,
     tiles: Int64,
+    across_offsets: Int64,
     bias: Float32,
     none: Float32,
     scratch: Float32,
     pitch: int,
+    products: Float32,
     out: Float32,
     out_pitch: int,
 ) -> None:
     """Write the responses of ``count`` neighbouring pixels into ``out``, (kernels, out_pitch).
 
-    The pass along y makes ``reach`` values of each phase for the pass along x; its sums begin with ``none``, zeros.
+    The pass along y makes ``reach`` values of each phase for the pass along x. Sums that are no kernel's response yet
+    begin with ``none``, zeros.
     """
-    for p in range(parts.shape[0]):
-        row = parts[p]
-        some = tiles[row[DOWN_TILE] : row[DOWN_TILE] + row[DOWN_TILES]]
-        for q in range(phases):
-            at = q * pitch
-            sum_by_row(
-                x, base + q * phase, reach, down, row[DOWN], some, down_offsets, none, 0, scratch, at, phases * pitch
-            )
-        some = tiles[row[ACROSS_TILE] : row[ACROSS_TILE] + row[ACROSS_TILES]]
-        offsets = across_offsets[row[TAP] : row[TAP] + row[TAPS]]
-        kernel = row[KERNEL]
+    for q in range(phases):
         sum_by_row(
-            scratch, 0, count, across, row[ACROSS], some, offsets, bias, kernel, out, kernel * out_pitch, out_pitch
+            x, base + q * phase, reach, down, 0, down_tiles, down_offsets, none, 0, scratch, q * pitch, phases * pitch
         )
+    for s in range(steps.shape[0]):
+        step = steps[s]
+        some = tiles[step[TILE] : step[TILE] + step[TILES]]
+        offsets, kernel = across_offsets[step[TAP] : step[TAP] + step[TAPS]], step[KERNEL]
+        at = kernel * out_pitch
+        if step[KIND] == SHARED:
+            sum_by_row(scratch, 0, count, across, step[WEIGHT], some, offsets, none, 0, products, at, out_pitch)
+        elif step[KIND] == MIX:
+            sum_by_row(products, 0, count, across, step[WEIGHT], some, offsets, bias, kernel, out, at, out_pitch)
+        else:
+            sum_by_row(scratch, 0, count, across, step[WEIGHT], some, offsets, bias, kernel, out, at, out_pitch)

@@ -189,6 +189,11 @@ def _fold(
     if planar:
         for g in range(after):
             into = target[g * pixels : (g + 1) * pixels]
+            first, count = members[starts[g]] * pixels, starts[g + 1] - starts[g]
+            if by == L2 and count == 2:
+                second = members[starts[g] + 1] * pixels
+                _fold_pair(into, source[first : first + pixels], source[second : second + pixels])
+                continue
             for m in range(starts[g], starts[g + 1]):
                 _fold_row(into, source[members[m] * pixels : (members[m] + 1) * pixels], by, m == starts[g])
             _finish_row(into, by, starts[g + 1] - starts[g])
@@ -214,6 +219,13 @@ def _fold(
         if by == MEAN:
             for g in range(after):
                 into[g] = into[g] / np.float32(starts[g + 1] - starts[g])
+
+
+@part
+def _fold_pair(into: Float32, first: Float32, second: Float32) -> None:
+    """Take the length of pairs: the local amplitude of an even and an odd filter."""
+    for i in range(into.size):
+        into[i] = np.sqrt(first[i] * first[i] + second[i] * second[i])
 
 
 @part

@@ -27,7 +27,7 @@ STRIP_BYTES = 4 << 20
 the Gabor and patch pipelines (10 to 18 % ahead of 1), with 1 MiB of second- and 32 MiB of third-level cache."""
 WORKING_ROWS = 10
 """Rows of a panel's responses that a pass holds: in two buffers and in the windows being gathered."""
-BUFFERS = 1 << 20
+BUFFERS = 2 << 20
 """Bytes that they come to at least, with the kernels."""
 
 

@@ -22,8 +22,8 @@ def weights_of(**bank: Any) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
 def joined(factors: tuple[Factors, ...], count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     kernels = [np.zeros(0)] * count
     for part in factors:
-        for member, rows in zip(part.members, part.rows, strict=True):
-            kernels[member] = part.columns.astype(np.float64) @ rows
+        for member, kernel in zip(part.members, part.kernels(), strict=True):
+            kernels[member] = kernel
     return np.stack(kernels)
 
 
@@ -49,6 +49,14 @@ def test_the_even_and_the_odd_part_of_a_gabor_filter_share_their_columns() -> No
         for part in factorise(weights):
             assert len(part.members) == 2
             assert part.columns.shape[1] == 2
+
+
+def test_gabor_filters_at_opposite_angles_are_mixtures_of_four_products() -> None:
+    for weights in weights_of(bank="gabor", frequencies=[0.1, 0.2], orientations=[30, 150]):
+        (part,) = factorise(weights)
+        assert len(part.members) == 4
+        assert part.core is not None
+        assert part.core.shape == (4, 2, 2)
 
 
 @pytest.mark.parametrize(
