@@ -11,10 +11,11 @@ from featpipe.chain.panels import LaidOut, lay_out
 from featpipe.kernels.cells import CellPool
 from featpipe.kernels.convolve import DirectKernels
 from featpipe.kernels.flat import Cut, FlatBlock, deal_out, interleave, odd_lines, pad_block
+from featpipe.kernels.frame import BY_KERNEL, BY_ROW, COPY, SEPARABLY, Frame, Sums
 from featpipe.kernels.moments import add_moments, fold_deviations, window_moments
 from featpipe.kernels.pointwise import activate
 from featpipe.kernels.pool import NO_POOLING, Pooling, pool_windows
-from featpipe.kernels.rows import BUFFER_BYTES, BY_KERNEL, BY_ROW, COPY, SEPARABLY, Frame, Sums, compute_rows
+from featpipe.kernels.rows import BUFFER_BYTES, compute_rows
 from featpipe.kernels.separable import SeparableKernels
 from featpipe.kernels.tiles import PIXELS, ROW_PIXELS
 from featpipe.plan.passes import Pass

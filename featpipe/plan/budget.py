@@ -11,6 +11,7 @@ import numpy as np
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE, ceil_div
 from featpipe.plan.collection import Collection
+from featpipe.plan.cost import image_seconds, node_flops
 from featpipe.plan.layout import block_spans, owned_blocks
 from featpipe.plan.model import MapPlan, Memory, Pieces
 from featpipe.plan.program import ROOT, Program
@@ -22,7 +23,6 @@ from featpipe.plan.schedule import (
     first_grids,
     make_schedule,
     map_bytes,
-    node_flops,
     node_shapes,
     peak_bytes,
     stream_schedule,
@@ -41,11 +41,6 @@ TASK_SECONDS = 1.0
 SHORT_TASK_SECONDS = 0.05
 FEW_TASKS = 16
 """A small collection is cut into this many tasks, if they are not too short, so that every core has some."""
-FLOPS_PER_SECOND = 100e9
-VALUES_PER_SECOND = 0.5e9
-PIXELS_PER_SECOND = 20e6
-"""Nominal speeds, so that shards depend on the pipeline and not on the machine that planned them."""
-
 Parts = dict[str, int]
 
 
@@ -97,7 +92,7 @@ class Budget:
         if needed > self.resources.task_bytes or max(stored) > 8 * SHARD_BYTES:
             return True
         # where every block would decode the whole image again, a large shard is the lesser evil
-        much = max(stored) > 2 * SHARD_BYTES or self._image_seconds(self.collection.shape) > 4 * TASK_SECONDS
+        much = max(stored) > 2 * SHARD_BYTES or image_seconds(self.program, self.collection.shape) > 4 * TASK_SECONDS
         return self.collection.regions and much
 
     def choose_pieces(self, maps: tuple[MapPlan, ...], *, large: bool) -> Pieces:
@@ -132,7 +127,7 @@ class Budget:
 
     def seconds(self) -> float:
         """Return the nominal time of the whole run on one thread."""
-        return sum(self._image_seconds(shape) * count for shape, count in self._sizes())
+        return sum(image_seconds(self.program, shape) * count for shape, count in self._sizes())
 
     def output_bytes(self, maps: tuple[MapPlan, ...]) -> int:
         """Return the bytes of all features before compression; rows of unreadable images included."""
@@ -158,16 +153,7 @@ class Budget:
     def _seconds(self, pixels: int) -> float:
         """Return the nominal time of so many pixels of the largest image."""
         height, width = self.collection.shape
-        return self._image_seconds((height, width)) * pixels / (height * width)
-
-    def _image_seconds(self, image: Shape) -> float:
-        shapes = node_shapes(self.program, image)
-        values = sum(shapes[i][0] * shapes[i][1] * len(node.features) for i, node in enumerate(self.program.nodes))
-        return (
-            self._image_flops(image) / FLOPS_PER_SECOND
-            + values / VALUES_PER_SECOND
-            + image[0] * image[1] / PIXELS_PER_SECOND
-        )
+        return image_seconds(self.program, (height, width)) * pixels / (height * width)
 
     def _stored(self, node: int, spans: Spans) -> int:
         return map_bytes(self.program, node, spans) // FLOAT * self.item

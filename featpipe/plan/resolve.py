@@ -184,7 +184,7 @@ class _Builder:
         name = str(kernels[0].get("bank", "kernels"))
         title = f"convolve {name} {bank.size[0]}×{bank.size[1]}"
         if any(group.factors for group in op.groups):
-            title += " in 2 passes"
+            title += " separable" if all(group.factors for group in op.groups) else " partly separable"
         return self._append(parent, op, sweeps, labels, title, where)
 
     def _add_activation(self, parent: int, spec: Activation, where: Location) -> int:

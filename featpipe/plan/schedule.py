@@ -225,19 +225,6 @@ def peak_bytes(program: Program, schedule: Schedule, images: int) -> dict[str, i
     return worst
 
 
-def node_flops(program: Program, node: int, outputs: int) -> int:
-    """Return the operations of computing ``outputs`` positions of a node (a multiply-add is two)."""
-    this = program.nodes[node]
-    match this.op:
-        case ConvolveOp(groups=groups, each=each):
-            taps = sum(group.multiplies for group in groups)
-            return 2 * outputs * taps * (program.width(this.parent) if each else 1)
-        case GridOp():
-            return 0  # counted by its input's samples, which are few beside the rest
-        case _:
-            return outputs * len(this.features) * this.sweeps[0].size * this.sweeps[1].size
-
-
 def first_grids(program: Program, nodes: set[int]) -> list[int]:
     """Return the grid poolings nearest to the image on the way to any of ``nodes``."""
     grids = set()

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from featpipe.geometry.grid import ceil_div
 from featpipe.plan.collection import Collection
+from featpipe.plan.cost import node_flops, node_seconds
 from featpipe.plan.layout import array_plan
 from featpipe.plan.model import MapPlan, Plan
-from featpipe.plan.schedule import node_flops, node_shapes
+from featpipe.plan.schedule import node_shapes
 
 Facts = dict[str, Any]
 
@@ -100,6 +101,7 @@ def _branch_facts(plan: Plan, a_map: MapPlan) -> Facts:
                 "halo": [list(window.halo) for window in windows] if windows else None,
                 "dtype": "float32",
                 "flop_per_image": node_flops(plan.program, i, most[i][0] * most[i][1]),
+                "seconds_per_image": node_seconds(plan.program, i, most),
                 "stored_as": saved.get(i),
             }
         )

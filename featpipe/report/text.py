@@ -12,6 +12,7 @@ from rich.text import Text
 
 from featpipe.report.store import label_texts
 from featpipe.report.units import (
+    brief_text,
     bytes_text,
     count_text,
     counts_text,
@@ -157,7 +158,15 @@ def _reason(name: str, why: str) -> str:
 
 def _layers(branch: Facts, dtype: str) -> RenderableType:
     table = _table(
-        "layer", "output y×x×k", "window", "stride", "halo", "FLOP/image", right=("FLOP/image",), wrap="layer"
+        "layer",
+        "output y×x×k",
+        "window",
+        "stride",
+        "halo",
+        "FLOP/image",
+        "≈ time",
+        right=("FLOP/image", "≈ time"),
+        wrap="layer",
     )
     for layer in branch["layers"]:
         name = Text(layer["layer"])
@@ -170,6 +179,7 @@ def _layers(branch: Facts, dtype: str) -> RenderableType:
             _pair(layer["stride"]) if layer["stride"] else "",
             _halo(layer["halo"]) if layer["halo"] else "",
             scaled_text(layer["flop_per_image"]) if layer["flop_per_image"] else "",
+            brief_text(layer["seconds_per_image"]),
         )
     return _titled(f"{branch['branch']}, scale {branch['scale']}", f"computed in float32, stored as {dtype}", table)
 

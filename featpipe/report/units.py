@@ -69,6 +69,17 @@ def seconds_text(seconds: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 
+def brief_text(seconds: float) -> str:
+    """Write a duration that may be far below a second, to two digits.
+
+    Examples
+    --------
+    >>> brief_text(0.000123), brief_text(0.0456), brief_text(7.2e-7), brief_text(3.21)
+    ('0.12 ms', '46 ms', '0.00 ms', '3200 ms')
+    """
+    return f"{float(f'{seconds * 1e3:.2g}'):.{2 if seconds < 9.95e-4 else 1 if seconds < 9.95e-3 else 0}f} ms"
+
+
 def rough(seconds: float) -> int:
     """Round an estimate to one digit, at least 1.
 
