@@ -61,7 +61,7 @@ def _lay_out(panel: Panel, nodes: Sequence[Node], inputs: int) -> LaidOut:
         by_members = {part.members: part for part in panel.group.factors}
         kernels = lay_out_factors([by_members[piece] for piece in panel.pieces])
     else:
-        kernels = lay_out_kernels(panel.group.weights[members])
+        kernels = lay_out_kernels(panel.group.weights[members], pooled=isinstance(nodes[-1].op, (PoolOp, GridOp)))
     lanes = kernels.features - len(members)
     bias = np.pad(op.bias[panel.group.columns[members]], (0, lanes))
     features = [*panel_features(op, panel.group, panel.channel, members), *[NONE] * lanes]

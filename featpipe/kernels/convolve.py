@@ -36,6 +36,8 @@ TILE_COST = {4: 4.0, 3: 3.0, 2: 2.2, 1: 1.6}
 """Of a tile of kernels, by its vectors: narrow ones wait for their loads."""
 ROW_COST = 1.05
 """Of tiles of pixels: they wait a little for their loads across cache lines."""
+TURNED_COST = 1.6
+"""The same where nothing pools their rows, which are then turned around, pixel by pixel, as they are written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +56,18 @@ class DirectKernels:
     """With those that fill up the last vector."""
 
 
-def lay_out_kernels(weights: Float32) -> DirectKernels:
+def lay_out_kernels(weights: Float32, *, pooled: bool) -> DirectKernels:
     """Lay out kernels for the tiles that waste less.
 
     Parameters
     ----------
     weights : (k, y, x, c) float32
+    pooled : bool
+        Whether the responses are pooled before they are written.
     """
     count = len(weights)
     vectors = _split(-(-count // LANES), KERNEL_TILES)
-    by_kernel = sum(TILE_COST[tile] for tile in vectors) * LANES <= ROW_COST * count
+    by_kernel = sum(TILE_COST[tile] for tile in vectors) * LANES <= (ROW_COST if pooled else TURNED_COST) * count
     tiles = [tile * LANES for tile in vectors] if by_kernel else split_rows(count)
     features = sum(tiles)
     by_tap = np.zeros((weights[0].size, features), np.float32)

@@ -43,6 +43,8 @@ from featpipe.kernels.tiles import PIXELS
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+NEIGHBOURS = 16
+"""Pixels whose features are written at once, where they lie apart: their lines stay in the first-level cache."""
 BUFFER_BYTES = 1 << 18
 """Rows in work: they should stay in the second-level cache beside the weights."""
 
@@ -214,11 +216,13 @@ def _put_row(
     for r in range(runs.shape[0]):
         first, column, length = runs[r, 0], runs[r, 1], runs[r, 2]
         if planar:
-            for k in range(length):
-                at = (first + k) * frame.pitch + position
-                values = rows[at : at + frame.width]
-                for j in range(frame.width):
-                    out[j, column + k] = values[j]
+            for start in range(0, frame.width, NEIGHBOURS):
+                here = min(NEIGHBOURS, frame.width - start)
+                for k in range(length):
+                    at = (first + k) * frame.pitch + position + start
+                    values = rows[at : at + here]
+                    for j in range(here):
+                        out[start + j, column + k] = values[j]
         else:
             for j in range(frame.width):
                 at = (position + j) * features + first
