@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from featpipe.plan.layout import CHUNK_BYTES
 
-CHUNK_COPIES = 2
-"""A shard is encoded chunk by chunk: one contiguous and in the stored type, and what it is compressed to."""
+CHUNK_COPIES = 3
+"""A shard is encoded chunk by chunk: one contiguous, and what it is compressed to; of halves the float32 values too."""
 LARGEST_CHUNK = 2 * CHUNK_BYTES
 """Of chunks but those of images a row of which is larger."""
 FIXED_BYTES = 1 << 20
@@ -23,6 +23,6 @@ def write_overhead_bytes(shard_bytes: int) -> int:
     Examples
     --------
     >>> write_overhead_bytes(64 << 20) >> 20
-    9
+    13
     """
     return CHUNK_COPIES * min(shard_bytes, LARGEST_CHUNK) + FIXED_BYTES

@@ -25,8 +25,9 @@ ROOT_COORDINATES = ("path", "label", "split", "ok", "height", "width")
 CNAME: Literal["lz4"] = "lz4"
 LEVEL = 1
 SHUFFLE: Literal["bitshuffle"] = "bitshuffle"
-"""Of the codecs in zarr's core, the one that keeps up with the chains: of Gaussian features of a 4096² image zarr 3.1
-wrote 745-960 MB/s, 1.32 times smaller; with zstd after byte shuffling 290-550 MB/s, 1.31 times smaller."""
+"""Of the codecs in zarr's core, the one that keeps up with the chains: features of a photograph of 4096², Gaussian,
+gradient and LoG at six widths, it encodes at 2.5 GB/s to 1/1.22 of their size; after byte shuffling at 2.1 GB/s to
+1/1.16; zstd at 0.8 GB/s, to 1/1.22 too. Chunks of 0.1 to 6 MiB differ by less than the measurements."""
 
 Status = Literal["partial", "complete", "discarded"]
 
