@@ -1,4 +1,7 @@
-"""The run: scan, plan, create the store, execute the graph, finish."""
+"""The run: scan, plan, create the store, execute the graph, finish.
+
+What computes and writes is imported where a run begins: planning needs no kernels and no zarr.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import psutil
 
 from featpipe import graph
 from featpipe.errors import ImageError, RunError, StoreError
-from featpipe.images.reader import open_reader
 from featpipe.images.scan import scan
 from featpipe.plan.budget import Resources
 from featpipe.plan.build import make_plan
@@ -27,10 +29,11 @@ from featpipe.plan.layout import array_plans
 from featpipe.plan.model import Plan
 from featpipe.spec.defaults import resolved
 from featpipe.spec.pipeline import Pipeline
-from featpipe.store.create import check_target, create_store
 from featpipe.store.receipts import Receipts
-from featpipe.store.write import StoreWriter
-from featpipe.task import Failure, Receipt, Work
+from featpipe.store.target import check_target
+
+if TYPE_CHECKING:
+    from featpipe.task import Failure, Receipt
 
 BASE_BYTES = 320 << 20
 """A process with all libraries loaded and all kernels compiled, before its first task."""
@@ -119,6 +122,8 @@ def run_plan(
     RunError
         If a task failed, or every image did.
     """
+    from featpipe.store.create import create_store
+
     target = Path(plan.pipeline.store.path)
     digests = plan_digests(plan)
     found = check_target(target, digests, overwrite=overwrite)
@@ -139,6 +144,8 @@ def run_plan(
 
 class _Run:
     def __init__(self, plan: Plan, target: Path, receipts: Receipts, progress: Progress | None) -> None:
+        from featpipe.store.write import StoreWriter
+
         self.plan = plan
         self.receipts = receipts
         self.done: set[int] = set()
@@ -151,6 +158,8 @@ class _Run:
 
     def resume(self) -> None:
         """Take over what an earlier run of the same plan has done."""
+        from featpipe.task import Failure
+
         receipts = self.receipts.read()
         if not receipts:
             self.receipts.begin()
@@ -161,6 +170,9 @@ class _Run:
                 self.failures[int(image)] = Failure(int(image), reason)
 
     def execute(self, scheduler: str | None) -> None:
+        from featpipe.images.reader import open_reader
+        from featpipe.task import Work
+
         job = Work(self.plan, open_reader(self.plan.pipeline.images, self.plan.collection), self.writer)
         tasks = [task.index for task in self.plan.tasks if task.index not in self.done]
         start = time.perf_counter()

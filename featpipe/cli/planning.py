@@ -54,7 +54,7 @@ def make_run_plan(
 def look_at_store(plan: Plan) -> str:
     """Return in a sentence what a run will find at the store's path."""
     from featpipe.plan.identity import plan_digests
-    from featpipe.store.create import check_target
+    from featpipe.store.target import check_target
 
     try:
         found = check_target(Path(plan.pipeline.store.path), plan_digests(plan))

@@ -38,8 +38,6 @@ from featpipe.store.format import (
 )
 from featpipe.store.target import check_target, discard
 
-__all__ = ["check_target", "create_store", "write_ok"]
-
 Files = dict[str, bytes]
 """Path within a group to content."""
 ROWS = 1 << 16

@@ -13,7 +13,8 @@ import zarr
 from featpipe.errors import StoreError
 from featpipe.kernels.bank import Labels
 from featpipe.store.coordinates import decode_labels, encode_labels
-from featpipe.store.create import check_target, create_store
+from featpipe.store.create import create_store
+from featpipe.store.target import check_target
 from featpipe.store.write import StoreWriter
 from tests.unit.store_examples import (
     BAD,
