@@ -201,13 +201,13 @@ class _Run:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def _empty_shards(self) -> dict[int, npt.NDArray[np.floating]]:
-        """Return a shard of NaN for every stacked map: rows of images that fail stay so."""
+        """Return an empty shard for every stacked map."""
         shards = {}
         readable = int(np.argmax(self.plan.collection.heights > 0))
         for i in self.task.maps:
             if self.plan.maps[i].stacked:
                 shape = (self.task.images.length, *array_plan(self.plan, i, readable).shape[1:])
-                shards[i] = np.full(shape, np.nan, self.plan.pipeline.store.dtype)
+                shards[i] = np.empty(shape, self.plan.pipeline.store.dtype)
         return shards
 
     def _gather(self, shards: dict[int, npt.NDArray[np.floating]], node: int, rows: list[int], values: Float32) -> None:
@@ -215,14 +215,19 @@ class _Run:
             if self.plan.maps[i].node != node:
                 continue
             if i in shards:
-                at = np.array(rows) - self.task.images.start
+                first = rows[0] - self.task.images.start
+                run = rows[-1] - rows[0] + 1 == len(rows)
+                at = slice(first, first + len(rows)) if run else np.array(rows) - self.task.images.start
                 shards[i][at] = to_stored(values, shards[i].dtype)
             else:
                 for row, one in zip(rows, values, strict=True):
                     self._write(i, row, (Span(0, one.shape[0]), Span(0, one.shape[1])), one[None])
 
     def _write_shards(self, shards: dict[int, npt.NDArray[np.floating]]) -> None:
+        """Write the shards; rows of images that failed are NaN."""
+        failed = [failure.image - self.task.images.start for failure in self.failures]
         for i in list(shards):
+            shards[i][failed] = np.nan
             self._write_region(self.plan.maps[i].name, (slice(*self.task.images),), shards.pop(i))
 
     def _write(self, map_index: int, image: int, spans: tuple[Span, Span], values: Float32) -> None:

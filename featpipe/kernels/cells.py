@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import cells
-from featpipe.kernels.pool import CODES, Pooling, Statistic, identity, pool_cells
+from featpipe.kernels.pool import Pooling, Statistic, pool_cells
 
 Float32 = npt.NDArray[np.float32]
 
@@ -28,7 +28,7 @@ class CellPool:
         self, by: Statistic, grid: tuple[int, int], *, images: int, height: int, width: int, features: int
     ) -> None:
         self.by, self.grid, self.shape = by, grid, (height, width)
-        self.totals = np.full((images, *grid, features), np.float64(identity(CODES[by])))
+        self.totals = np.full((images, *grid, features), {"max": -np.inf, "min": np.inf}.get(by, 0.0))
         """(n, rows, columns, k): sums, or what is largest or smallest so far."""
         self.squares = np.zeros_like(self.totals) if by == "std" else None
 

@@ -7,14 +7,14 @@ file only, so kernels are cached under a name that tells the state of all files 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, TypeVar
 
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, typeof_impl
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -55,6 +55,18 @@ def kernel(*arguments: Any) -> Callable[[Function], Function]:
         return compiled
 
     return compile_named
+
+
+def named_tuple(values: type, parts: Sequence[Any]) -> Any:
+    """Return the type of a named tuple of parts of these types; Numba would search for it, and long the first time."""
+    alike = len(set(parts)) == 1
+    found = types.NamedUniTuple(parts[0], len(parts), values) if alike else types.NamedTuple(tuple(parts), values)
+
+    @typeof_impl.register(values)  # type: ignore[untyped-decorator]
+    def _(_value: Any, _context: Any) -> Any:
+        return found
+
+    return found
 
 
 def part(function: Function) -> Function:

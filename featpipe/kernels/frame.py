@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
-from featpipe.kernels.compiled import F32, F64, I64, given, result
+from featpipe.kernels.compiled import F32, F64, I64, given, named_tuple, result
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -89,9 +88,10 @@ class Work(NamedTuple):
     """Values of all windows along x, and of all features."""
 
 
-FRAME = types.NamedUniTuple(I64, len(Frame._fields), Frame)
-SUMS = types.NamedTuple(
-    (
+FRAME = named_tuple(Frame, [I64] * len(Frame._fields))
+SUMS = named_tuple(
+    Sums,
+    [
         given(F32, 1),
         given(I64, 1),
         given(I64, 1),
@@ -103,11 +103,11 @@ SUMS = types.NamedTuple(
         given(F32, 1),
         given(F32, 3),
         given(F32, 1),
-    ),
-    Sums,
+    ],
 )
-WORK = types.NamedTuple(
-    (
+WORK = named_tuple(
+    Work,
+    [
         result(F32, 1),
         result(F32, 1),
         result(F32, 1),
@@ -116,6 +116,5 @@ WORK = types.NamedTuple(
         result(F32, 3),
         result(F32, 1),
         result(F64, 1),
-    ),
-    Work,
+    ],
 )

@@ -21,11 +21,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE, cells
-from featpipe.kernels.compiled import I64, given, part
+from featpipe.kernels.compiled import I64, given, named_tuple, part
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -52,7 +51,7 @@ class Pooling(NamedTuple):
     """The same along x."""
 
 
-POOLING = types.NamedTuple((I64, I64, I64, given(I64, 2), given(I64, 2)), Pooling)
+POOLING = named_tuple(Pooling, [I64, I64, I64, given(I64, 2), given(I64, 2)])
 NO_POOLING = Pooling(NOTHING, SUM, 1, np.empty((0, 3), np.int64), np.empty((0, 3), np.int64))
 
 

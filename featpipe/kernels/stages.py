@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
-from featpipe.kernels.compiled import F32, F64, I64, given, part
+from featpipe.kernels.compiled import F32, F64, I64, given, named_tuple, part
 from featpipe.kernels.pointwise import SIMPLE
 from featpipe.kernels.pool import ABOVE, ALL, CODES, L2, MAX, MEAN, MIN, Statistic
 
@@ -39,7 +38,7 @@ class Stages(NamedTuple):
     threshold: float
 
 
-STAGES = types.NamedTuple((given(I64, 2), given(F32, 1), given(I64, 1), I64, I64, F64), Stages)
+STAGES = named_tuple(Stages, [given(I64, 2), given(F32, 1), given(I64, 1), I64, I64, F64])
 
 
 @dataclass

@@ -33,7 +33,7 @@ from featpipe.spec.pipeline import Pipeline
 
 SHARD_BYTES = 64 << 20
 """Most bytes of one shard before compression."""
-GROUP_BYTES = 16 << 20
+GROUP_BYTES = 4 << 20
 """Working memory that the images of a batch that are in work at once may take."""
 READ_AHEAD_BYTES = 64 << 20
 """Most pixels, as float32, that the streaming of a large image reads at once."""
