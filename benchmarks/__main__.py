@@ -45,7 +45,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each (5)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does everything work?")
     parser.add_argument("--full", action="store_true", help="K: every combination, hours")
-    parser.add_argument("--images", type=int, help="W1: how many images (2000)")
+    parser.add_argument("--images", type=int, help="W1: how many images (10,000 and 4,000)")
     parser.add_argument(
         "--out", type=Path, default=Path("build/benchmarks"), help="for JSON and PNG (build/benchmarks)"
     )

@@ -22,7 +22,8 @@ SHORTEST = 0.05
 """Seconds that a timed run takes at least; shorter ones are repeated within it."""
 MOST_FLOP = 30e9
 """Of a row; larger ones get a smaller image."""
-Call = Callable[[], Float32]
+Call = Callable[[], list[Float32]]
+"""Returns the result for all images, in one array or several."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _check(calls: dict[str, Call]) -> dict[str, float]:
     expected = {threads: calls[f"featpipe {threads}"]() for threads in ("1", "2")}
     for name, call in calls.items():
         _set_threads(int(name[-1]))
-        errors[name] = difference(expected[name[-1]], call())
+        errors[name] = difference(np.concatenate(expected[name[-1]]), np.concatenate(call()))
         if not errors[name] <= TOLERANCE:
             raise RuntimeError(f"{name} differs by {errors[name]:.1e} of the largest value; {TOLERANCE:.0e} is allowed")
     return errors
@@ -178,9 +179,9 @@ def _featpipe(row: Row, images: Float32, bank: Float32, folder: Path) -> Call:
         return values
 
     if len(images) == 1:
-        return lambda: compute(images[0])
+        return lambda: [compute(images[0])]
     pool = ThreadPoolExecutor(len(images))
-    return lambda: np.concatenate(list(pool.map(compute, images)))
+    return lambda: list(pool.map(compute, images))
 
 
 def _peers(row: Row) -> dict[str, Callable[[Row, Float32, Float32], Call]]:
@@ -208,7 +209,7 @@ def _torch(row: Row, images: Float32, bank: Float32, *, last: bool) -> Call:
     x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
     w = torch.from_numpy(bank).permute(0, 3, 1, 2).contiguous(memory_format=layout)
 
-    def call() -> Float32:
+    def call() -> list[Float32]:
         with torch.inference_mode():
             z = F.relu_(F.conv2d(x, w))
             if row.pool == "global":
@@ -216,7 +217,7 @@ def _torch(row: Row, images: Float32, bank: Float32, *, last: bool) -> Call:
             elif row.pool:
                 z = (F.avg_pool2d if row.by == "mean" else F.max_pool2d)(z, row.pool)
             result: Float32 = z.permute(0, 2, 3, 1).numpy()
-        return result
+        return [result]
 
     return call
 
@@ -239,8 +240,8 @@ def _opencv(row: Row, images: Float32, bank: Float32) -> Call:
         wide = cv2.dilate(z, np.ones((row.pool, row.pool), np.uint8), anchor=(0, 0))
         return wide[:: row.pool, :: row.pool]
 
-    def call() -> Float32:
+    def call() -> list[Float32]:
         planes = [[one(image[..., 0], kernel[..., 0]) for kernel in bank] for image in images]
-        return np.moveaxis(np.array(planes, np.float32), 1, -1)
+        return [np.moveaxis(np.array(planes, np.float32), 1, -1)]
 
     return call

@@ -32,8 +32,9 @@ THRESHOLD = 0.5
 
 def works(size: Size) -> list[Work]:
     """Return the work with 512 and with 1,600 patches."""
-    count = size.images or (60 if size.quick else 2000)
-    return [_work(patches, count) for patches in ((32,) if size.quick else (512, 1600))]
+    if size.quick:
+        return [_work(32, size.images or 60)]
+    return [_work(512, size.images or 10_000), _work(1600, size.images or 4_000)]
 
 
 def _work(patches: int, count: int) -> Work:

@@ -220,7 +220,7 @@ class _Source:
         return self.first.sweeps[0].dilation, self.first.sweeps[1].dilation
 
     def _scale(self, panel: LaidOut) -> Float32:
-        """Return 1 / √(variance + epsilon) of every patch, (n, y, x)."""
+        """Return 1 / √(variance + epsilon) of every patch, (n · y · x,) and some more."""
         op, group = self.op, panel.panel.group
         assert op is not None
         assert op.epsilon is not None
@@ -237,8 +237,8 @@ class _Source:
             y, x = group.corner
             part = np.ascontiguousarray(padded[:, y : y + reach[0], x : x + reach[1]])
             _, variance = window_moments(part, (size[0], size[1]), stride, self._dilation, across=not op.each)
-            scales = (1.0 / np.sqrt(variance + op.epsilon)).astype(np.float32)
-            self._scales[key] = np.ascontiguousarray(scales.transpose(3, 0, 1, 2))
+            scales = (1.0 / np.sqrt(variance + op.epsilon)).transpose(3, 0, 1, 2).reshape(variance.shape[3], -1)
+            self._scales[key] = np.pad(scales.astype(np.float32, order="C"), ((0, 0), (0, PIXELS)))
         chosen: Float32 = self._scales[key][panel.panel.channel if op.each else 0]
         return chosen
 
@@ -253,7 +253,7 @@ NO_SUMS = Sums(
     across_tiles=NO_COUNTS,
     none=NO_FLOATS,
     across_offsets=NO_COUNTS,
-    scales=np.empty((0, 0, 0), np.float32),
+    scales=NO_FLOATS,
     shift=NO_FLOATS,
 )
 

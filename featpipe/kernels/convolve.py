@@ -32,7 +32,7 @@ from featpipe.kernels.tiles import (
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-TILE_COST = {4: 4.0, 3: 3.0, 2: 2.2, 1: 1.6}
+TILE_COST = {4: 4.0, 3: 3.0, 2: 2.2, 1: 1.6} if LANES != 8 else {2: 2.0, 1: 1.3}
 """Of a tile of kernels, by its vectors: narrow ones wait for their loads."""
 ROW_COST = 1.05
 """Of tiles of pixels: they wait a little for their loads across cache lines."""
@@ -106,25 +106,37 @@ def sum_by_kernel(
     tiles: Int64,
     offsets: Int64,
     bias: Float32,
+    scaled: int,
+    scales: Float32,
+    scale: int,
     out: Float32,
     pitch: int,
 ) -> None:
     """Write the responses of pixels ``starts`` to all kernels into ``out``, (pixels, pitch).
 
-    ``starts`` and ``out`` hold PIXELS more than ``count``.
+    Where ``scaled``, responses are multiplied by ``scales[scale + pixel]`` before the bias is added. ``starts``,
+    ``scales`` and ``out`` hold PIXELS more than ``count``.
     """
     kernel = first = 0
     for tile in tiles:
         for p in range(0, count, PIXELS):
             at = p * pitch + kernel
             if tile == 4 * LANES:
-                kernel_tile_4(x, base, starts, p, weights, first, offsets, bias, kernel, out, at, pitch)
+                kernel_tile_4(
+                    x, base, starts, p, weights, first, offsets, bias, kernel, scaled, scales, scale, out, at, pitch
+                )
             elif tile == 3 * LANES:
-                kernel_tile_3(x, base, starts, p, weights, first, offsets, bias, kernel, out, at, pitch)
+                kernel_tile_3(
+                    x, base, starts, p, weights, first, offsets, bias, kernel, scaled, scales, scale, out, at, pitch
+                )
             elif tile == 2 * LANES:
-                kernel_tile_2(x, base, starts, p, weights, first, offsets, bias, kernel, out, at, pitch)
+                kernel_tile_2(
+                    x, base, starts, p, weights, first, offsets, bias, kernel, scaled, scales, scale, out, at, pitch
+                )
             else:
-                kernel_tile_1(x, base, starts, p, weights, first, offsets, bias, kernel, out, at, pitch)
+                kernel_tile_1(
+                    x, base, starts, p, weights, first, offsets, bias, kernel, scaled, scales, scale, out, at, pitch
+                )
         kernel += tile
         first += tile * offsets.size
 

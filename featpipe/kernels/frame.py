@@ -65,7 +65,7 @@ class Sums(NamedTuple):
     none: Float32
     """Zeros, for the sums of the pass along y."""
     scales: Float32
-    """(n, y, x): what responses are multiplied by; empty where by nothing."""
+    """(n · y · x + PIXELS,): what responses are multiplied by; empty where by nothing."""
     shift: Float32
     """Added after that, by feature."""
 
@@ -101,7 +101,7 @@ SUMS = named_tuple(
         given(I64, 1),
         given(I64, 1),
         given(F32, 1),
-        given(F32, 3),
+        given(F32, 1),
         given(F32, 1),
     ],
 )

@@ -99,12 +99,12 @@ def _live(rows: Int64) -> int:
 
 
 def _frozen(values: Any) -> Any:
-    """Make views of arrays read-only, for a compiled function takes named tuples of one type only."""
+    """Make arrays contiguous and read-only, as compiled code takes it that they are."""
     return type(values)(*(_freeze(value) if isinstance(value, np.ndarray) else value for value in values))
 
 
 def _freeze(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()
+    view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
 
@@ -115,10 +115,12 @@ def _make_rows(
     base: int,
     frame: Frame,
     sums: Sums,
+    image: int,
+    row: int,
     count: int,
     work: Work,
 ) -> None:
-    """Make ``count`` rows that begin at ``x[base]``."""
+    """Make ``count`` rows from ``row`` on, of which the first pixel begins at ``x[base]``."""
     starts, out = work.starts, work.first
     run = (count - 1) * frame.line + frame.width
     if frame.front == BY_KERNEL:
@@ -126,7 +128,21 @@ def _make_rows(
             for j in range(frame.width):
                 starts[i * frame.width + j] = i * frame.row + j * frame.pixel
         starts[run : run + PIXELS] = starts[run - 1]
-        sum_by_kernel(x, base, starts, run, sums.weights, sums.tiles, sums.offsets, sums.bias, out, frame.features)
+        sum_by_kernel(
+            x,
+            base,
+            starts,
+            run,
+            sums.weights,
+            sums.tiles,
+            sums.offsets,
+            sums.shift if sums.scales.size else sums.bias,
+            sums.scales.size,
+            sums.scales,
+            image * frame.height * frame.width + row * frame.width,
+            out,
+            frame.features,
+        )
     elif frame.front == BY_ROW:
         sum_by_row(x, base, run, sums.weights, 0, sums.tiles, sums.offsets, sums.bias, 0, out, 0, frame.pitch)
     elif frame.front == SEPARABLY:
@@ -160,22 +176,15 @@ def _make_rows(
 
 
 @part
-def _scale(rows: Float32, frame: Frame, scales: Float32, shift: Float32, row: int, count: int, planar: bool) -> None:
+def _scale_rows(rows: Float32, frame: Frame, scales: Float32, shift: Float32, first: int, count: int) -> None:
     """Multiply every position's responses by its scale and add the shift."""
     for i in range(count):
-        scale = scales[row + i]
-        if planar:
-            for k in range(frame.features):
-                at = k * frame.pitch + i * frame.line
-                values, add = rows[at : at + frame.width], shift[k]
-                for j in range(frame.width):
-                    values[j] = values[j] * scale[j] + add
-        else:
+        scale = scales[first + i * frame.width : first + (i + 1) * frame.width]
+        for k in range(frame.features):
+            at, add = k * frame.pitch + i * frame.line, shift[k]
+            values = rows[at : at + frame.width]
             for j in range(frame.width):
-                at, factor = (i * frame.line + j) * frame.features, scale[j]
-                values = rows[at : at + frame.features]
-                for k in range(frame.features):
-                    values[k] = values[k] * factor + shift[k]
+                values[j] = values[j] * scale[j] + add
 
 
 @part
@@ -274,9 +283,9 @@ def _compute_rows(
         for row in range(0, frame.height, frame.together):
             count = min(frame.together, frame.height - row)
             base = frame.origin + n * frame.image + row * frame.row
-            _make_rows(x, base, frame, sums, count, work)
-            if sums.scales.size:
-                _scale(work.first, frame, sums.scales[n], sums.shift, row, count, planar)
+            _make_rows(x, base, frame, sums, n, row, count, work)
+            if planar and sums.scales.size:
+                _scale_rows(work.first, frame, sums.scales, sums.shift, (n * frame.height + row) * frame.width, count)
             pixels = frame.pitch if planar else count * frame.width
             held = apply_stages(stages, work.first, work.second, pixels, planar)
             for i in range(count):

@@ -59,7 +59,7 @@ class _TapLoop:
     """A loop over the taps that holds ``rows`` × ``vectors`` sums in registers.
 
     Made at its top with the sums' first values: ``tap``, ``offset`` and the sums so far, ``held``, are at hand.
-    ``close`` ends it with the sums after the tap and, when all taps are done, stores them in rows ``pitch`` apart.
+    ``close`` ends it with the sums after the tap.
     """
 
     def __init__(self, builder: Any, offsets: Any, first: list[list[Any]]) -> None:
@@ -76,7 +76,8 @@ class _TapLoop:
         self.held = [[builder.phi(VECTOR) for _ in row] for row in first]
         self.offset = builder.load(builder.gep(offsets.data, [self.tap]))
 
-    def close(self, after: list[list[Any]], out: Any, pitch: Any) -> None:
+    def close(self, after: list[list[Any]]) -> None:
+        """End the loop, with the sums after the tap; go on where all taps are done."""
         builder = self.builder
         following = builder.add(self.tap, ir.Constant(I64, 1))
         self.tap.add_incoming(ir.Constant(I64, 0), self.before)
@@ -87,11 +88,36 @@ class _TapLoop:
                 phi.add_incoming(new, self.loop)
         builder.cbranch(builder.icmp_signed("<", following, self.taps), self.loop, self.done)
         builder.position_at_end(self.done)
-        for r, row in enumerate(after):
-            start = builder.gep(out, [builder.mul(pitch, ir.Constant(I64, r))])
-            for v, value in enumerate(row):
-                place = builder.gep(start, [ir.Constant(I64, v * LANES)])
-                builder.store(value, builder.bitcast(place, VECTOR.as_pointer())).align = 4
+
+
+def _store(builder: Any, rows: list[list[Any]], out: Any, pitch: Any) -> None:
+    """Store rows of vectors ``pitch`` apart."""
+    for r, row in enumerate(rows):
+        start = builder.gep(out, [builder.mul(pitch, ir.Constant(I64, r))])
+        for v, value in enumerate(row):
+            place = builder.gep(start, [ir.Constant(I64, v * LANES)])
+            builder.store(value, builder.bitcast(place, VECTOR.as_pointer())).align = 4
+
+
+def _scale(builder: Any, rows: list[list[Any]], scaled: Any, scales: Any, shifts: list[Any]) -> list[list[Any]]:
+    """Return sums · scale + shift where ``scaled`` is not 0, with a scale for each row."""
+    before, change, join = builder.block, builder.append_basic_block("scale"), builder.append_basic_block("scaled")
+    builder.cbranch(builder.icmp_signed("!=", scaled, ir.Constant(I64, 0)), change, join)
+    builder.position_at_end(change)
+    changed = []
+    for r, row in enumerate(rows):
+        scale = _spread(builder, builder.load(builder.gep(scales, [ir.Constant(I64, r)])))
+        changed.append([builder.fadd(builder.fmul(v, scale), s) for v, s in zip(row, shifts, strict=True)])
+    builder.branch(join)
+    builder.position_at_end(join)
+    joined = []
+    for old, new in zip(rows, changed, strict=True):
+        phis = [builder.phi(VECTOR) for _ in old]
+        for phi, a, b in zip(phis, old, new, strict=True):
+            phi.add_incoming(a, before)
+            phi.add_incoming(b, change)
+        joined.append(phis)
+    return joined
 
 
 def _kernel_tile(vectors: int) -> Any:
@@ -99,6 +125,7 @@ def _kernel_tile(vectors: int) -> Any:
 
     Pixel p begins at ``x[base + starts[pixel + p]]``; tap t lies ``offsets[t]`` after that. Weights are (taps, kernels)
     from ``weights[first]`` on, biases lie from ``bias[kernel]`` on; pixel after pixel goes to ``out[at + p * pitch]``.
+    Where ``scaled``, sums begin with 0 and are multiplied by ``scales[scale + pixel + p]`` before the bias is added.
     """
 
     def typed(
@@ -112,19 +139,26 @@ def _kernel_tile(vectors: int) -> Any:
         offsets: Any,
         bias: Any,
         kernel: Any,
+        scaled: Any,
+        scales: Any,
+        scale: Any,
         out: Any,
         at: Any,
         pitch: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            arrays = {i: context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2, 4, 6, 7, 9)}
+            given = (0, 2, 4, 6, 7, 10, 12)
+            arrays = {i: context.make_array(signature.args[i])(context, builder, values[i]) for i in given}
             origin = builder.gep(arrays[0].data, [values[1]])
             begins = builder.gep(arrays[2].data, [values[3]])
             pixels = [
                 builder.gep(origin, [builder.load(builder.gep(begins, [ir.Constant(I64, p)]))]) for p in range(PIXELS)
             ]
             biases = builder.gep(arrays[7].data, [values[8]])
-            sums = [_load(builder, biases, v * LANES) for v in range(vectors)]
+            shifts = [_load(builder, biases, v * LANES) for v in range(vectors)]
+            none = ir.Constant(VECTOR, [0.0] * LANES)
+            begun = builder.icmp_signed("==", values[9], ir.Constant(I64, 0))
+            sums = [builder.select(begun, shift, none) for shift in shifts]
             loop = _TapLoop(builder, arrays[6], [sums] * PIXELS)
             step = builder.mul(loop.tap, ir.Constant(I64, vectors * LANES))
             row = builder.gep(arrays[4].data, [builder.add(values[5], step)])
@@ -133,11 +167,15 @@ def _kernel_tile(vectors: int) -> Any:
             for start, held in zip(pixels, loop.held, strict=True):
                 spread = _spread(builder, builder.load(builder.gep(start, [loop.offset])))
                 after.append([builder.call(loop.fused, [spread, w, h]) for w, h in zip(loaded, held, strict=True)])
-            loop.close(after, builder.gep(arrays[9].data, [values[10]]), values[11])
+            loop.close(after)
+            first_scale = builder.gep(arrays[10].data, [builder.add(values[11], values[3])])
+            rows = _scale(builder, after, values[9], first_scale, shifts)
+            _store(builder, rows, builder.gep(arrays[12].data, [values[13]]), values[14])
             return context.get_dummy_value()
 
-        arguments = (x, base, starts, pixel, weights, first, offsets, bias, kernel, out, at, pitch)
-        return types.void(*arguments), generate
+        pixels = (x, base, starts, pixel)
+        kernels = (weights, first, offsets, bias, kernel)
+        return types.void(*pixels, *kernels, scaled, scales, scale, out, at, pitch), generate
 
     return intrinsic(typed)
 
@@ -189,7 +227,8 @@ def _row_tile(kernels: int) -> Any:
             for k, held in enumerate(loop.held):
                 spread = _spread(builder, builder.load(builder.gep(row, [ir.Constant(I64, k)])))
                 after.append([builder.call(loop.fused, [spread, p, h]) for p, h in zip(loaded, held, strict=True)])
-            loop.close(after, builder.gep(arrays[7].data, [values[8]]), values[9])
+            loop.close(after)
+            _store(builder, after, builder.gep(arrays[7].data, [values[8]]), values[9])
             return context.get_dummy_value()
 
         arguments = (x, start, weights, first, offsets, bias, kernel, out, at, pitch)

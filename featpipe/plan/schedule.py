@@ -25,8 +25,8 @@ FLOAT = 4
 STRIP_BYTES = 4 << 20
 """A strip's largest map, in bytes: it should stay in cache, yet make few calls. Of 0.5 to 8 MiB, 4 was the fastest on
 the Gabor and patch pipelines (10 to 18 % ahead of 1), with 1 MiB of second- and 32 MiB of third-level cache."""
-WORKING_ROWS = 10
-"""Rows of a panel's responses that a pass holds: in two buffers and in the windows being gathered."""
+WORKING_ROWS = 8
+"""Rows of a panel's responses that a pass holds in two buffers; others are in the windows being gathered."""
 BUFFERS = 2 << 20
 """Bytes that they come to at least, with the kernels."""
 
@@ -176,17 +176,19 @@ def strip_bytes(program: Program, schedule: Schedule, segment: Segment, rows: in
     for one in reversed(split_passes(program, segment.nodes)):
         if not one.panels:  # the last pass writes into the map itself, unless it is a node by itself
             made = y.length * x.length * program.width(one.nodes[-1]) * FLOAT
-        columns = x.length
+        columns, windows = x.length, 0
         for node in reversed(one.nodes):
-            if isinstance(program.nodes[node].op, GridOp):
+            this = program.nodes[node]
+            if isinstance(this.op, GridOp):
                 continue
-            wanted = [sweep.wanted(span) for sweep, span in zip(program.nodes[node].sweeps, (y, x), strict=True)]
+            wanted = [sweep.wanted(span) for sweep, span in zip(this.sweeps, (y, x), strict=True)]
             y, x = Span(0, max(1, wanted[0].length)), Span(0, max(1, wanted[1].length))
             columns = max(columns, x.length)
+            windows = max(windows, ceil(this.sweeps[0].size / this.sweeps[0].stride))
         taken = y.length * x.length * program.width(program.nodes[one.nodes[0]].parent) * FLOAT
         row = columns * max(len(panel.members) for panel in one.panels) * FLOAT if one.panels else 0
         most = max(most, made + _scratch_factor(program, one) * taken)
-        working = max(working, BUFFERS + WORKING_ROWS * row)
+        working = max(working, BUFFERS + (WORKING_ROWS + windows) * row)
         made = taken
     return most, working
 
