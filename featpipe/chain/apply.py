@@ -10,12 +10,12 @@ import numpy.typing as npt
 from featpipe.chain.panels import LaidOut, lay_out
 from featpipe.kernels.cells import CellPool
 from featpipe.kernels.convolve import DirectKernels
-from featpipe.kernels.flat import Cut, FlatBlock, deal_out, interleave, odd_lines, pad_block
+from featpipe.kernels.flat import Cut, deal_out, interleave, lay_dealt_out, lay_interleaved, odd_lines, pad_block
 from featpipe.kernels.frame import BY_KERNEL, BY_ROW, COPY, SEPARABLY, Frame, Sums
 from featpipe.kernels.moments import add_moments, fold_deviations, window_moments
 from featpipe.kernels.pointwise import activate
 from featpipe.kernels.pool import NO_POOLING, Pooling, pool_windows
-from featpipe.kernels.rows import BUFFER_BYTES, compute_rows
+from featpipe.kernels.rows import BUFFER_BYTES, compute_rows, freeze
 from featpipe.kernels.separable import SeparableKernels
 from featpipe.kernels.tiles import PIXELS, ROW_PIXELS
 from featpipe.plan.passes import Pass
@@ -74,13 +74,34 @@ def pool_pass(program: Program, one: Pass, strip: Strip, cells: CellPool) -> Non
 
 
 def _run_panels(program: Program, one: Pass, strip: Strip, out: Float32, top: int, cells: CellPool | None) -> None:
-    nodes = [program.nodes[node] for node in one.nodes]
-    pooling, made = _pooling(nodes, strip, top, cells)
-    source = _Source(nodes[0], strip, made)
+    geometry = _geometry(program, one, strip, top, cells)
+    flats: dict[bool, Float32] = {}
+    scales: dict[int, Float32] = {}
     totals = NO_TOTALS if cells is None else cells.totals
-    for panel in lay_out(program, one):
-        frame, sums, flat = source.rows_of(panel, 0 if pooling.kind else top)
-        compute_rows(flat, frame, sums, panel.stages, pooling, panel.runs, panel.cut, out, totals)
+    for panel, frame, kernels in geometry.panels:
+        planar = frame.front in (BY_ROW, SEPARABLY)
+        if planar not in flats:
+            flats[planar] = geometry.lay_out(strip.block, planar)
+        sums = kernels
+        if geometry.epsilon is not None:
+            sums = freeze(kernels._replace(scales=geometry.scale(strip.block, panel, scales)))
+        compute_rows(flats[planar], frame, sums, panel.stages, geometry.pooling, panel.runs, panel.cut, out, totals)
+
+
+GEOMETRIES = 64
+"""Strips whose numbers are kept: the images of a batch are alike, those of a collection often."""
+
+
+def _geometry(program: Program, one: Pass, strip: Strip, top: int, cells: CellPool | None) -> _Geometry:
+    """Return all that does not depend on pixels; asked again for a like strip, return the same."""
+    key = (one.nodes, strip.have, strip.spans, strip.shapes, strip.block.shape[1:], top, cells is None)
+    found: _Geometry | None = program.geometries.get(key)
+    if found is None:
+        found = _Geometry(program, one, strip, top, cells)
+        if len(program.geometries) >= GEOMETRIES:
+            program.geometries.clear()
+        program.geometries[key] = found
+    return found
 
 
 def _pooling(nodes: list[Node], strip: Strip, top: int, cells: CellPool | None) -> tuple[Pooling, Spans]:
@@ -106,60 +127,73 @@ def _pooling(nodes: list[Node], strip: Strip, top: int, cells: CellPool | None) 
     return pooling, made
 
 
-class _Source:
-    """The samples that a pass reads, laid out at most once for each kind of register tile.
+class _Geometry:
+    """A pass on a strip, but for the pixels: where they lie, which rows are made of them, how those are pooled."""
 
-    Parameters
-    ----------
-    first : Node
-    strip : Strip
-    made : (Span, Span)
-        The rows and columns to make of the first node's map; of its input, where that is only copied.
-    """
-
-    def __init__(self, first: Node, strip: Strip, made: Spans) -> None:
-        self.first, self.block, self.made = first, strip.block, made
-        self.op = first.op if isinstance(first.op, ConvolveOp) else None
-        wanted, modes = made, (first.sweeps[0].mode, first.sweeps[1].mode)
+    def __init__(self, program: Program, one: Pass, strip: Strip, top: int, cells: CellPool | None) -> None:
+        nodes = [program.nodes[node] for node in one.nodes]
+        self.first = nodes[0]
+        self.op = self.first.op if isinstance(self.first.op, ConvolveOp) else None
+        pooling, self.made = _pooling(nodes, strip, top, cells)
+        self.pooling = freeze(pooling)
+        sweeps, wanted = self.first.sweeps, self.made
         if self.op is not None:
-            wanted = (first.sweeps[0].wanted(made[0]), first.sweeps[1].wanted(made[1]))
-        self.cut = Cut(strip.have, wanted, strip.shapes[0], modes)
-        self._interleaved: FlatBlock | None = None
-        self._dealt_out: FlatBlock | None = None
-        self._scales: dict[int, Float32] = {}
+            wanted = (sweeps[0].wanted(wanted[0]), sweeps[1].wanted(wanted[1]))
+        self.cut = Cut(strip.have, wanted, strip.shapes[0], (sweeps[0].mode, sweeps[1].mode))
+        height, width, channels = strip.block.shape[1:]
+        self.interleaved = lay_interleaved(self.cut, (height, width), channels)
+        self.dealt_out = lay_dealt_out(self.cut, channels, sweeps[1].stride)
+        self.panels = [(panel, *self._panel(panel, 0 if pooling.kind else top)) for panel in lay_out(program, one)]
 
     @property
-    def interleaved(self) -> FlatBlock:
-        if self._interleaved is None:
-            self._interleaved = interleave(self.block, self.cut)
-        return self._interleaved
+    def epsilon(self) -> float | None:
+        return None if self.op is None else self.op.epsilon
 
-    @property
-    def dealt_out(self) -> FlatBlock:
-        if self._dealt_out is None:
-            self._dealt_out = deal_out(self.block, self.cut, self.first.sweeps[1].stride)
-        return self._dealt_out
+    def lay_out(self, block: Float32, planar: bool) -> Float32:
+        """Lay out the pixels for tiles of one kind."""
+        return deal_out(block, self.cut, self.dealt_out) if planar else interleave(block, self.cut)
 
-    def rows_of(self, panel: LaidOut, top: int) -> tuple[Frame, Sums, Float32]:
-        """Return the frame, the kernels and the samples of a panel."""
-        match panel.kernels:
-            case None:
-                return self._copied(panel, top)
-            case DirectKernels(by_kernel=by_kernel):
-                flat = self.interleaved if by_kernel else self.dealt_out
-                return self._direct(panel, panel.kernels, flat, top)
-            case SeparableKernels():
-                return self._separable(panel, panel.kernels, top)
+    def _panel(self, panel: LaidOut, top: int) -> tuple[Frame, Sums]:
+        """Return the frame of a panel, and its kernels."""
+        kernels, group = panel.kernels, panel.panel.group
+        if kernels is None or group is None:
+            return self._frame(panel, COPY, top), freeze(NO_SUMS)
+        if isinstance(kernels, DirectKernels):
+            frame = self._frame(panel, BY_KERNEL if kernels.by_kernel else BY_ROW, top)
+            flat = self.interleaved if kernels.by_kernel else self.dealt_out
+            offsets = flat.tap_offsets(kernels.taps, group.corner, self._dilation)
+            sums = NO_SUMS._replace(weights=kernels.weights, tiles=kernels.tiles, offsets=offsets)
+        else:
+            frame = self._frame(panel, SEPARABLY, top)
+            sums = self._separable(kernels, group.corner, frame)
+        contrast = self.epsilon is not None  # the bias is added when the contrast has been normalised
+        bias = np.zeros_like(panel.bias) if contrast else panel.bias
+        return frame, freeze(sums._replace(bias=bias, shift=panel.bias if contrast else NO_FLOATS))
 
-    def _frame(self, panel: LaidOut, front: int, flat: FlatBlock, top: int) -> Frame:
+    def _separable(self, kernels: SeparableKernels, corner: tuple[int, int], frame: Frame) -> Sums:
+        flat, dilation = self.dealt_out, self._dilation
+        return NO_SUMS._replace(
+            weights=kernels.down,
+            tiles=kernels.down_tiles,
+            offsets=(corner[0] + np.arange(kernels.rows) * dilation[0]) * flat.line,
+            steps=kernels.steps,
+            across=kernels.across,
+            across_tiles=kernels.tiles,
+            across_offsets=kernels.tap_offsets(corner[1], dilation[1], flat.phases, frame.scratch, frame.pitch),
+            none=np.zeros(max(kernels.ranks, kernels.products), np.float32),
+        )
+
+    def _frame(self, panel: LaidOut, front: int, top: int) -> Frame:
         height, width = self.made[0].length, self.made[1].length
         stride = (self.first.sweeps[0].stride, self.first.sweeps[1].stride) if self.op is not None else (1, 1)
         planar = front in (BY_ROW, SEPARABLY)
+        flat = self.dealt_out if planar else self.interleaved
         line = flat.line if planar else width
         together = max(1, min(height, BUFFER_BYTES // (panel.widest * line * 4)))
         if planar and stride[0] > 1:
             together = 1
         run = (together - 1) * line + width
+        kernels = panel.kernels if isinstance(panel.kernels, SeparableKernels) else None
         return Frame(
             front=front,
             features=panel.features,
@@ -167,7 +201,7 @@ class _Source:
             height=height,
             width=width,
             origin=flat.origin + panel.panel.channel * flat.channel,
-            image=flat.image,
+            image=flat.size,
             row=flat.line * stride[0],
             pixel=flat.pixel * (1 if planar else stride[1]),
             line=line,
@@ -175,59 +209,24 @@ class _Source:
             phases=flat.phases,
             phase=flat.phase,
             pitch=odd_lines(-(-run // ROW_PIXELS) * ROW_PIXELS) if planar else run + PIXELS,
-            scratch=odd_lines((-(-together * line // ROW_PIXELS) + 1) * ROW_PIXELS) if front == SEPARABLY else 0,
-            ranks=panel.kernels.ranks if isinstance(panel.kernels, SeparableKernels) else 0,
-            products=panel.kernels.products if isinstance(panel.kernels, SeparableKernels) else 0,
+            scratch=odd_lines((-(-together * line // ROW_PIXELS) + 1) * ROW_PIXELS) if kernels else 0,
+            ranks=kernels.ranks if kernels else 0,
+            products=kernels.products if kernels else 0,
             top=top,
         )
-
-    def _copied(self, panel: LaidOut, top: int) -> tuple[Frame, Sums, Float32]:
-        flat = self.interleaved
-        return self._frame(panel, COPY, flat, top), NO_SUMS, flat.flat
-
-    def _direct(self, panel: LaidOut, kernels: DirectKernels, flat: FlatBlock, top: int) -> tuple[Frame, Sums, Float32]:
-        assert panel.panel.group is not None
-        frame = self._frame(panel, BY_KERNEL if kernels.by_kernel else BY_ROW, flat, top)
-        offsets = flat.tap_offsets(kernels.taps, panel.panel.group.corner, self._dilation)
-        sums = NO_SUMS._replace(weights=kernels.weights, tiles=kernels.tiles, offsets=offsets)
-        return frame, self._finish(sums, panel), flat.flat
-
-    def _separable(self, panel: LaidOut, kernels: SeparableKernels, top: int) -> tuple[Frame, Sums, Float32]:
-        assert panel.panel.group is not None
-        flat, corner, dilation = self.dealt_out, panel.panel.group.corner, self._dilation
-        frame = self._frame(panel, SEPARABLY, flat, top)
-        sums = NO_SUMS._replace(
-            weights=kernels.down,
-            tiles=kernels.down_tiles,
-            offsets=(corner[0] + np.arange(kernels.rows) * dilation[0]) * flat.line,
-            steps=kernels.steps,
-            across=kernels.across,
-            across_tiles=kernels.tiles,
-            none=np.zeros(max(kernels.ranks, kernels.products), np.float32),
-            across_offsets=kernels.tap_offsets(corner[1], dilation[1], flat.phases, frame.scratch, frame.pitch),
-        )
-        return frame, self._finish(sums, panel), flat.flat
-
-    def _finish(self, sums: Sums, panel: LaidOut) -> Sums:
-        """Add the bias: to the sums, or after their contrast is normalised."""
-        assert self.op is not None
-        if self.op.epsilon is None:
-            return sums._replace(bias=panel.bias)
-        return sums._replace(bias=np.zeros_like(panel.bias), scales=self._scale(panel), shift=panel.bias)
 
     @property
     def _dilation(self) -> tuple[int, int]:
         return self.first.sweeps[0].dilation, self.first.sweeps[1].dilation
 
-    def _scale(self, panel: LaidOut) -> Float32:
-        """Return 1 / √(variance + epsilon) of every patch, (n · y · x,) and some more."""
+    def scale(self, block: Float32, panel: LaidOut, made: dict[int, Float32]) -> Float32:
+        """Return 1 / √(variance + epsilon) of every patch, (n · y · x,) and some more; ``made`` has those so far."""
         op, group = self.op, panel.panel.group
         assert op is not None
         assert op.epsilon is not None
         assert group is not None
-        key = id(group)
-        if key not in self._scales:
-            sweeps, padded = self.first.sweeps, pad_block(self.block, self.cut)
+        if id(group) not in made:
+            sweeps, padded = self.first.sweeps, pad_block(block, self.cut)
             size = group.weights.shape[1:3]
             stride = (sweeps[0].stride, sweeps[1].stride)
             reach = [
@@ -238,8 +237,8 @@ class _Source:
             part = np.ascontiguousarray(padded[:, y : y + reach[0], x : x + reach[1]])
             _, variance = window_moments(part, (size[0], size[1]), stride, self._dilation, across=not op.each)
             scales = (1.0 / np.sqrt(variance + op.epsilon)).transpose(3, 0, 1, 2).reshape(variance.shape[3], -1)
-            self._scales[key] = np.pad(scales.astype(np.float32, order="C"), ((0, 0), (0, PIXELS)))
-        chosen: Float32 = self._scales[key][panel.panel.channel if op.each else 0]
+            made[id(group)] = np.pad(scales.astype(np.float32, order="C"), ((0, 0), (0, PIXELS)))
+        chosen: Float32 = made[id(group)][panel.panel.channel if op.each else 0]
         return chosen
 
 

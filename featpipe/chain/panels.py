@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.kernels.convolve import DirectKernels, lay_out_kernels
+from featpipe.kernels.rows import freeze
 from featpipe.kernels.separable import SeparableKernels, lay_out_factors
 from featpipe.kernels.stages import StageList, Stages
 from featpipe.plan.passes import Panel, Pass, fold_groups, panel_features
@@ -78,7 +79,7 @@ def _finish(
     after: list[int],
     last: Node,
 ) -> LaidOut:
-    stages = stage_list.finish(last.op.by if isinstance(last.op, (PoolOp, GridOp)) else None)
+    stages = freeze(stage_list.finish(last.op.by if isinstance(last.op, (PoolOp, GridOp)) else None))
     width = len(after) // stages.halves
     halves = [_runs(after[start : start + width]) for start in range(0, len(after), width)]
     return LaidOut(panel, kernels, features, bias, stages, stage_list.widest, np.concatenate(halves), len(halves[0]))

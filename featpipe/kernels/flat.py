@@ -8,6 +8,7 @@ Outputs ``stride`` columns apart are neighbours once the columns are dealt out t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -37,21 +38,29 @@ class Cut:
         pairs = zip(self.wanted, self.have, strict=True)
         return all(wanted.start >= have.start and wanted.stop <= have.stop for wanted, have in pairs)
 
-    def indices(self, axis: int) -> Int64:
-        """Return where in the block each wanted sample of an axis lies, or -1 for a zero."""
+    @cached_property
+    def rows(self) -> Int64:
+        """Where in the block each wanted row lies, or -1 for zeros."""
+        return self._index(0)
+
+    @cached_property
+    def cols(self) -> Int64:
+        """Where in the block each wanted column lies, or -1 for zeros."""
+        return self._index(1)
+
+    def _index(self, axis: int) -> Int64:
         index = sources(self.wanted[axis], self.lengths[axis], self.modes[axis])
         return np.where(index < 0, -1, index - self.have[axis].start)
 
 
-@dataclass(frozen=True, eq=False)
-class FlatBlock:
-    """A block as a flat array, and the distances in it."""
+@dataclass(frozen=True)
+class FlatLayout:
+    """Distances in a flat block."""
 
-    flat: Float32
+    size: int
+    """Of one image, in floats."""
     origin: int
     """Of the first wanted sample."""
-    image: int
-    """From one image to the next."""
     line: int
     """From one row to the next."""
     pixel: int
@@ -69,8 +78,26 @@ class FlatBlock:
         return offsets.ravel()
 
 
-def interleave(block: Float32, cut: Cut) -> FlatBlock:
-    """Lay out (n, y, x, c): the block itself where no padding is needed.
+def lay_interleaved(cut: Cut, block: tuple[int, int], channels: int) -> FlatLayout:
+    """Return the layout (y, x, c): of a block of so many rows and columns where that needs no padding."""
+    origin, (height, width) = 0, block
+    if cut.inside:
+        top, left = (cut.wanted[axis].start - cut.have[axis].start for axis in (0, 1))
+        origin = (top * width + left) * channels
+    else:
+        height, width = cut.wanted[0].length, cut.wanted[1].length
+    return FlatLayout(height * width * channels, origin, width * channels, channels, 1, 1, 0)
+
+
+def lay_dealt_out(cut: Cut, channels: int, stride: int) -> FlatLayout:
+    """Return the layout (c, phase, y, x / stride); outputs ``stride`` columns apart become neighbours."""
+    line = -(-cut.wanted[1].length // stride)
+    plane = odd_lines(cut.wanted[0].length * line)
+    return FlatLayout(channels * stride * plane, 0, line, 1, stride * plane, stride, plane)
+
+
+def interleave(block: Float32, cut: Cut) -> Float32:
+    """Return a block in the layout of `lay_interleaved`, flat: itself where no padding is needed.
 
     Parameters
     ----------
@@ -78,15 +105,7 @@ def interleave(block: Float32, cut: Cut) -> FlatBlock:
         C-contiguous.
     cut : Cut
     """
-    origin = 0
-    if cut.inside:
-        top, left = (cut.wanted[axis].start - cut.have[axis].start for axis in (0, 1))
-        origin = (top * block.shape[2] + left) * block.shape[3]
-    else:
-        block = pad_block(block, cut)
-    _, height, width, channels = block.shape
-    line = width * channels
-    return FlatBlock(block.reshape(-1), origin, height * line, line, channels, 1, 1, 0)
+    return (block if cut.inside else pad_block(block, cut)).reshape(-1)
 
 
 def pad_block(block: Float32, cut: Cut) -> Float32:
@@ -95,28 +114,28 @@ def pad_block(block: Float32, cut: Cut) -> Float32:
     if cut.inside and block.shape[1:3] == (height, width):
         return block
     out = np.empty((len(block), height, width, block.shape[3]), np.float32)
-    _pad(block, cut.indices(0), cut.indices(1), out)
+    _pad(block, cut.rows, cut.cols, out)
     return out
 
 
-def deal_out(block: Float32, cut: Cut, stride: int) -> FlatBlock:
-    """Lay out as (n, c, phase, y, x / stride), and some more, for tiles reach beyond the last row.
+def deal_out(block: Float32, cut: Cut, layout: FlatLayout) -> Float32:
+    """Return a block in the layout of `lay_dealt_out`, flat, and some more, for tiles reach beyond the last row.
 
     Parameters
     ----------
     block : (n, y, x, c) float32
         C-contiguous.
     cut : Cut
-    stride : int
-        Along x; outputs so many columns apart become neighbours.
+    layout : FlatLayout
     """
-    images, channels = block.shape[0], block.shape[3]
-    height, width = cut.wanted[0].length, cut.wanted[1].length
-    line = -(-width // stride)
-    plane = odd_lines(height * line)
-    flat = np.empty(images * channels * stride * plane + ROW_PIXELS, np.float32)
-    _deal_out(block, cut.indices(0), cut.indices(1), stride, line, plane, flat)
-    return FlatBlock(flat, 0, channels * stride * plane, line, 1, stride * plane, stride, plane)
+    flat = np.empty(len(block) * layout.size + ROW_PIXELS, np.float32)
+    _deal_out(block, cut.rows, cut.cols, layout.phases, layout.line, layout.phase, flat)
+    return flat
+
+
+def odd_lines(floats: int) -> int:
+    """Round up to an odd number of cache lines: rows a power of two apart would fight for the same places in it."""
+    return (-(-floats // 16) | 1) * 16
 
 
 @kernel(given(F32, 4), given(I64, 1), given(I64, 1), result(F32, 4))
@@ -130,11 +149,6 @@ def _pad(block: Float32, rows: Int64, cols: Int64, out: Float32) -> None:
                 else:
                     for c in range(channels):
                         out[n, i, j, c] = block[n, rows[i], cols[j], c]
-
-
-def odd_lines(floats: int) -> int:
-    """Round up to an odd number of cache lines: rows a power of two apart would fight for the same places in it."""
-    return (-(-floats // 16) | 1) * 16
 
 
 @kernel(given(F32, 4), given(I64, 1), given(I64, 1), I64, I64, I64, result(F32, 1))

@@ -11,7 +11,7 @@ A full-resolution map exists only where nothing pools it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,7 @@ def compute_rows(
     sums : Sums
     stages : Stages
     pooling : Pooling
+        These three as `freeze` returns them.
     runs : (m, 3) int64
         Runs of features: first in the rows, first in the output, how many. Features in none of them are dropped.
     cut : int
@@ -89,7 +90,7 @@ def compute_rows(
         column=np.empty(len(pooling.cols), np.float32),
         cell=np.empty(features, np.float64),
     )
-    _compute_rows(x, frame, _frozen(sums), _frozen(stages), _frozen(pooling), runs, cut, work, out, totals)
+    _compute_rows(x, frame, sums, stages, pooling, runs, cut, work, out, totals)
 
 
 def _live(rows: Int64) -> int:
@@ -98,15 +99,27 @@ def _live(rows: Int64) -> int:
     return int((np.arange(1, len(rows) + 1) - ended).max(initial=1))
 
 
-def _frozen(values: Any) -> Any:
-    """Make arrays contiguous and read-only, as compiled code takes it that they are."""
-    return type(values)(*(_freeze(value) if isinstance(value, np.ndarray) else value for value in values))
+Values = TypeVar("Values", Sums, Stages, Pooling)
+
+
+def freeze(values: Values) -> Values:
+    """Make a tuple's arrays contiguous and read-only, as compiled code takes it that they are."""
+    parts: Any = (_freeze(value) if isinstance(value, np.ndarray) else value for value in values)
+    return type(values)(*parts)
 
 
 def _freeze(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
+
+
+@part
+def _copy_rows(x: Float32, base: int, frame: Frame, count: int, out: Float32) -> None:
+    length = frame.width * frame.features
+    for i in range(count):
+        values = x[base + i * frame.row : base + i * frame.row + length]
+        begin(out[i * length : (i + 1) * length], values, SUM, ALL, np.float32(0))
 
 
 @part
@@ -169,10 +182,7 @@ def _make_rows(
             frame.pitch,
         )
     else:
-        length = frame.width * frame.features
-        for i in range(count):
-            values = x[base + i * frame.row : base + i * frame.row + length]
-            begin(out[i * length : (i + 1) * length], values, SUM, ALL, np.float32(0))
+        _copy_rows(x, base, frame, count, out)
 
 
 @part

@@ -158,7 +158,8 @@ class Program:
     outputs: tuple[Output, ...]
     passes: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
     laid_out: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
-    """What `featpipe.plan.passes` and `featpipe.chain.panels` have made so far, by neighbouring nodes."""
+    geometries: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    """What `featpipe.plan.passes`, `featpipe.chain.panels` and `featpipe.chain.apply` have worked out so far."""
 
     def path(self, node: int) -> list[int]:
         """Return the nodes from the image to ``node``."""
