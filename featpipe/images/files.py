@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +18,8 @@ from featpipe.images.refusal import MOST_PROBLEMS, Refused, source_problem
 from featpipe.spec.pipeline import Images
 
 _THREADS = 4
+_SLOW = 1e-4
+"""Seconds a file from which several are read at once; where the disk is faster, threads only wait for each other."""
 
 
 class FileFact(NamedTuple):
@@ -83,7 +87,7 @@ class _Guard:
 
 
 def probe_files(root: Path, names: Sequence[str], images: Images) -> dict[str, Header | str]:
-    """Read the header of every file, or why it cannot be read; the pool hides the latency of network disks."""
+    """Read the header of every file, or why it cannot be read; where files come slowly, threads hide their latency."""
 
     def probe(name: str) -> Header | str:
         try:
@@ -91,11 +95,15 @@ def probe_files(root: Path, names: Sequence[str], images: Images) -> dict[str, H
         except Refused as refused:
             return str(refused)
 
+    def probe_part(part: Sequence[str]) -> list[Header | str]:
+        return [probe(name) for name in part]
+
     parts = [names[i : i + 256] for i in range(0, len(names), 256)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda part: [probe(name) for name in part], parts)
-        return {
-            name: header
-            for part, headers in zip(parts, found, strict=True)
-            for name, header in zip(part, headers, strict=True)
-        }
+    start = time.perf_counter()
+    found = [probe_part(part) for part in parts[:1]]
+    if time.perf_counter() - start < _SLOW * len(names[:256]):
+        found += map(probe_part, parts[1:])
+    else:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found += pool.map(probe_part, parts[1:])
+    return dict(zip(names, itertools.chain(*found), strict=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +70,7 @@ def _folders(paths: Sequence[str]) -> tuple[list[str], list[str]]:
 
     The first folder is the class; where all first folders are named after splits they are that, and the next the class.
     """
-    folders = [PurePosixPath(path).parts[:-1][:2] if "/" in path else () for path in paths]
+    folders = [[part for part in path.split("/")[:-1] if part not in ("", ".")][:2] for path in paths]
     first = {parts[0].lower() for parts in folders if parts}
     if first and first <= SPLIT_FOLDERS.keys():
         splits = [SPLIT_FOLDERS[parts[0].lower()] if parts else "" for parts in folders]

@@ -161,7 +161,7 @@ def _decoded_bytes(
     probed: bool,
 ) -> npt.NDArray[np.int64]:
     """Bound the memory of reading each image; a sample of them speaks for all where headers were not read."""
-    kept = max((kept_bytes(_shape(header, images), images) for header in good.values()), default=0)
+    kept = max((kept_bytes(_shape(header, images), images) for header in set(good.values())), default=0)
     known = {name: kept + reading_bytes(header, facts[name].bytes, images) for name, header in good.items()}
     if probed:
         return np.array([known.get(name, 0) for name in paths], np.int64)
