@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,3 +70,34 @@ def tiled(edge: int, seed: int) -> UInt8:
 def listed(folder: Path) -> list[Path]:
     """Return the pictures of a tree in the order in which featpipe takes them."""
     return sorted(folder.rglob("*.jpg"), key=lambda path: path.relative_to(folder).as_posix())
+
+
+class Pictures:
+    """The pictures of a tree as tensors, for a PyTorch DataLoader.
+
+    Parameters
+    ----------
+    folder : Path
+    decode : callable
+        Takes an open Pillow image and returns a tensor; a function of a module, for it goes to worker processes.
+    """
+
+    def __init__(self, folder: Path, decode: Callable[[Any], Any]) -> None:
+        self.paths = [str(path) for path in listed(folder)]
+        self.decode = decode
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Any:
+        from PIL import Image
+
+        with Image.open(self.paths[index]) as image:
+            return self.decode(image)
+
+
+def decode_colours(image: Any) -> Any:
+    """Return a uint8 tensor, (y, x, 3)."""
+    import torch
+
+    return torch.from_numpy(np.array(image))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.photos import COLOUR, crops, listed, write_jpegs
+from benchmarks.photos import COLOUR, Pictures, crops, decode_colours, write_jpegs
 from benchmarks.work import (
     Contender,
     Float32,
@@ -84,23 +84,6 @@ def cut_patches(pictures: list[tuple[str, Any]], count: int) -> Float32:
     return kernels
 
 
-class Decoded:
-    """The images as uint8 tensors (y, x, 3), for a DataLoader."""
-
-    def __init__(self, folder: Path) -> None:
-        self.paths = [str(path) for path in listed(folder)]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Any:
-        import torch
-        from PIL import Image
-
-        with Image.open(self.paths[index]) as image:
-            return torch.from_numpy(np.array(image))
-
-
 def run_torch(folder: Path, out: Path, batch: int, workers: int, threads: int) -> Job:
     """Do the work with a DataLoader, channels-last, patch moments by average pooling."""
     import torch
@@ -115,7 +98,7 @@ def run_torch(folder: Path, out: Path, batch: int, workers: int, threads: int) -
         kernels -= kernels.mean(axis=(1, 2, 3), keepdims=True)  # then the patches' means drop out
         weights = torch.from_numpy(kernels).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         k = len(weights)
-        images = Decoded(folder / "images")
+        images = Pictures(folder / "images", decode_colours)
         store = create_array(out, (len(images), 2, 2, 2 * k), (min(128, len(images)), 2, 2, 2 * k))
         held: list[Any] = []
         start = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.photos import COLOUR, crops, listed, soften, write_jpegs
+from benchmarks.photos import COLOUR, Pictures, crops, soften, write_jpegs
 from benchmarks.work import Contender, Job, Size, Work, create_array, inferring, read_array, read_stack, run_featpipe
 
 FREQUENCIES = (0.1, 0.14, 0.2, 0.28, 0.4)
@@ -62,26 +62,17 @@ def _pipeline(folder: Path) -> dict[str, Any]:
     }
 
 
-class Grays:
-    """The images as gray 256×256 float32 tensors, for a DataLoader."""
+def decode_gray(image: Any) -> Any:
+    """Return a gray float32 tensor, (y, x), of 256×256 pixels."""
+    import torch
+    from PIL import Image
 
-    def __init__(self, folder: Path) -> None:
-        self.paths = [str(path) for path in listed(folder)]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Any:
-        import torch
-        from PIL import Image
-
-        with Image.open(self.paths[index]) as image:
-            image.draft("L", image.size)  # luma straight from the JPEG
-            gray = image.convert("L").convert("F")
-        cut = min(gray.width, gray.height)
-        left, top = (gray.width - cut) / 2, (gray.height - cut) / 2
-        gray = gray.resize((EDGE, EDGE), Image.Resampling.BILINEAR, box=(left, top, left + cut, top + cut))
-        return torch.from_numpy(np.array(gray, np.float32)).div_(255)
+    image.draft("L", image.size)  # luma straight from the JPEG
+    gray = image.convert("L").convert("F")
+    cut = min(gray.width, gray.height)
+    left, top = (gray.width - cut) / 2, (gray.height - cut) / 2
+    gray = gray.resize((EDGE, EDGE), Image.Resampling.BILINEAR, box=(left, top, left + cut, top + cut))
+    return torch.from_numpy(np.array(gray, np.float32)).div_(255)
 
 
 def make_bank() -> list[list[Any]]:
@@ -105,7 +96,7 @@ def run_torch(folder: Path, out: Path, bank: str, workers: int, batch: int) -> J
         kernels = make_bank()
         groups = kernels if bank == "sizes" else [[kernel for row in kernels for kernel in row]]
         respond = _fourier(groups[0]) if bank == "fourier" else _direct(groups)
-        images = Grays(folder / "images")
+        images = Pictures(folder / "images", decode_gray)
         cells = EDGE // 16
         store = create_array(out, (len(images), cells, cells, 40), (min(16, len(images)), cells, cells, 40))
         held: list[Any] = []

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.photos import COLOUR, crops, listed, write_jpegs
-from benchmarks.w1_patches import Decoded
+from benchmarks.photos import COLOUR, Pictures, crops, decode_colours, listed, write_jpegs
 from benchmarks.work import Contender, Job, Size, Work, create_array, inferring, read_array, read_stack, run_featpipe
 
 WIDTHS = (3, 64, 64, 128, 128, 256, 256)
@@ -72,7 +71,7 @@ def run_torch(folder: Path, out: Path, batch: int) -> Job:
             .contiguous(memory_format=torch.channels_last)
             for i in range(1, len(WIDTHS))
         ]
-        images = Decoded(folder / "images")
+        images = Pictures(folder / "images", decode_colours)
         store, start = None, 0
         for pixels in DataLoader(images, batch):
             x = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
