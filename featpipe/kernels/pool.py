@@ -12,7 +12,8 @@ arrive in raster order therefore give the same bits as the whole map at once::
     │ 4  │ 5 ┊│ 6  │
     └────┴────┴────┘
 
-Padding of zeros takes no part: it never wins a max or min, adds nothing to a sum, and counts in a mean.
+Padding of zeros takes no part: it never wins a max or min, adds nothing to a sum, and counts in a mean. It is narrower
+than the window, so that every window holds a sample.
 """
 
 from __future__ import annotations
@@ -171,13 +172,6 @@ def gather(into: Float32, values: Float32, by: int, take: int, threshold: Any) -
 
 
 @part
-def fill(into: Float32, value: float) -> None:
-    """Set all values; a loop that vectors run, which Numba makes of no slice."""
-    for i in range(into.size):
-        into[i] = value
-
-
-@part
 def pool_planes(rows: Float32, width: int, pooling: Pooling, held: Float32, runs: Int64, out: Float32) -> None:
     """Combine the columns of every window, of rows (features, width), into ``out``, (windows, features)."""
     cols, by, share = pooling.cols, pooling.by, np.float32(1) / np.float32(pooling.window)
@@ -260,7 +254,7 @@ def pool_pixels(rows: Float32, width: int, features: int, pooling: Pooling, runs
             right = rows[at + features : at + features + length]
             if last - first < 2:
                 for k in range(length):
-                    held[k] = left[k] if first < last else identity(by)
+                    held[k] = left[k]
             elif by == MAX:
                 for k in range(length):
                     held[k] = combine(left[k], right[k], MAX)

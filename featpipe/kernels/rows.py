@@ -29,9 +29,7 @@ from featpipe.kernels.pool import (
     Pooling,
     begin,
     combine,
-    fill,
     gather,
-    identity,
     pool_piece,
     pool_pixels,
     pool_planes,
@@ -305,12 +303,10 @@ def _compute_rows(
                 position = i * frame.line
                 _gather_row(held, position, features, frame, planar, stages, pooling, done, row + i, work.slots)
                 while done < pooling.rows.shape[0] and min(pooling.rows[done, 1], frame.height) <= row + i + 1:
-                    into, alone = pooling.rows[done, 2], max(pooling.rows[done, 0], 0) >= frame.height
+                    into = pooling.rows[done, 2]
                     for half in range(stages.halves):
                         slot = work.slots[done % work.slots.shape[0], half]
                         some = runs[cut * half : cut if half == 0 else runs.shape[0]]
-                        if alone or pooling.rows[done, 1] <= 0:
-                            fill(slot, identity(pooling.by))  # a window of padding alone
                         if pooling.kind == CELLS:
                             _add_pieces(slot, features, frame, planar, pooling, some, work.cell, totals[n, into])
                         elif planar:
