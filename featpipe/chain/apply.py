@@ -20,7 +20,7 @@ from featpipe.kernels.separable import SeparableKernels
 from featpipe.kernels.tiles import PIXELS, ROW_PIXELS
 from featpipe.plan.passes import Pass
 from featpipe.plan.program import ActivateOp, ConvolveOp, FoldOp, LocalOp, Node, PoolOp, Program
-from featpipe.plan.schedule import Shape, Spans
+from featpipe.plan.schedule import FLOAT, Shape, Spans
 
 Float32 = npt.NDArray[np.float32]
 NO_FLOATS = np.empty(0, np.float32)
@@ -189,7 +189,7 @@ class _Geometry:
         planar = front in (BY_ROW, SEPARABLY)
         flat = self.dealt_out if planar else self.interleaved
         line = flat.line if planar else width
-        together = max(1, min(height, BUFFER_BYTES // (panel.widest * line * 4)))
+        together = max(1, min(height, BUFFER_BYTES // (panel.widest * line * FLOAT)))
         if planar and stride[0] > 1:
             together = 1
         run = (together - 1) * line + width

@@ -20,6 +20,7 @@ from featpipe.plan.schedule import (
     Spans,
     make_schedule,
     pooled_spans,
+    read_spans,
     strip_bytes,
     strip_rows,
     whole,
@@ -146,8 +147,7 @@ def _strip_spans(nodes: list[Node], shapes: list[Shape], out: Spans) -> list[Spa
     """Return the spans of each node's output that lead to ``out`` of the last, first node's input span first."""
     spans = [out]
     for node, above in zip(reversed(nodes), reversed(shapes[: len(nodes)]), strict=True):
-        y, x = spans[0]
-        spans.insert(0, (node.sweeps[0].read(y, above[0]), node.sweeps[1].read(x, above[1])))
+        spans.insert(0, read_spans(node, spans[0], above))
     return spans
 
 

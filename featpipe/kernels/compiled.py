@@ -19,7 +19,7 @@ from numba.extending import intrinsic, typeof_impl
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 I64, F32, F64 = types.int64, types.float32, types.float64
-PAIR, TRIPLE = types.UniTuple(I64, 2), types.UniTuple(I64, 3)
+PAIR = types.UniTuple(I64, 2)
 
 
 def given(dtype: Any, ndim: int) -> Any:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from featpipe.kernels.compiled import F32, F64, I64, given, named_tuple, part
 from featpipe.kernels.pointwise import SIMPLE
-from featpipe.kernels.pool import ABOVE, ALL, CODES, L2, MAX, MEAN, MIN, Statistic
+from featpipe.kernels.pool import ABOVE, ALL, CODES, L2, MEAN, Statistic, begin, combine, finish, gather
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -185,6 +185,7 @@ def _fold(
     planar: bool,
 ) -> None:
     """Combine groups of features, in the order of their members."""
+    zero = np.float32(0)
     if planar:
         for g in range(after):
             into = target[g * pixels : (g + 1) * pixels]
@@ -193,31 +194,25 @@ def _fold(
                 second = members[starts[g] + 1] * pixels
                 _fold_pair(into, source[first : first + pixels], source[second : second + pixels])
                 continue
-            for m in range(starts[g], starts[g + 1]):
-                _fold_row(into, source[members[m] * pixels : (members[m] + 1) * pixels], by, m == starts[g])
-            _finish_row(into, by, starts[g + 1] - starts[g])
+            begin(into, source[first : first + pixels], by, ALL, zero)
+            for m in range(starts[g] + 1, starts[g + 1]):
+                gather(into, source[members[m] * pixels : (members[m] + 1) * pixels], by, ALL, zero)
+            if by == L2:
+                finish(into, L2, zero)
+            elif by == MEAN:
+                for i in range(pixels):
+                    into[i] = into[i] / np.float32(count)
         return
     for p in range(pixels):
         row, into = source[p * before : (p + 1) * before], target[p * after : (p + 1) * after]
         for g in range(after):
-            first, last = starts[g], starts[g + 1]
+            first, count = starts[g], starts[g + 1] - starts[g]
             value = row[members[first]]
             held = value * value if by == L2 else value
-            for m in range(first + 1, last):
+            for m in range(first + 1, first + count):
                 value = row[members[m]]
-                if by == MAX:
-                    held = value if value > held or np.isnan(value) else held
-                elif by == MIN:
-                    held = value if value < held or np.isnan(value) else held
-                elif by == L2:
-                    held = held + value * value
-                else:
-                    held = held + value
-            into[g] = held
-        _finish_row(into, by, 1)
-        if by == MEAN:
-            for g in range(after):
-                into[g] = into[g] / np.float32(starts[g + 1] - starts[g])
+                held = combine(held, value * value if by == L2 else value, by)
+            into[g] = np.sqrt(held) if by == L2 else held / np.float32(count) if by == MEAN else held
 
 
 @part
@@ -225,36 +220,3 @@ def _fold_pair(into: Float32, first: Float32, second: Float32) -> None:
     """Take the length of pairs: the local amplitude of an even and an odd filter."""
     for i in range(into.size):
         into[i] = np.sqrt(first[i] * first[i] + second[i] * second[i])
-
-
-@part
-def _fold_row(into: Float32, values: Float32, by: int, first: bool) -> None:
-    if by == L2:
-        if first:
-            for i in range(into.size):
-                into[i] = values[i] * values[i]
-        else:
-            for i in range(into.size):
-                into[i] = into[i] + values[i] * values[i]
-    elif first:
-        for i in range(into.size):
-            into[i] = values[i]
-    elif by == MAX:
-        for i in range(into.size):
-            into[i] = values[i] if values[i] > into[i] or np.isnan(values[i]) else into[i]
-    elif by == MIN:
-        for i in range(into.size):
-            into[i] = values[i] if values[i] < into[i] or np.isnan(values[i]) else into[i]
-    else:
-        for i in range(into.size):
-            into[i] = into[i] + values[i]
-
-
-@part
-def _finish_row(into: Float32, by: int, count: int) -> None:
-    if by == L2:
-        for i in range(into.size):
-            into[i] = np.sqrt(into[i])
-    elif by == MEAN and count > 1:
-        for i in range(into.size):
-            into[i] = into[i] / np.float32(count)

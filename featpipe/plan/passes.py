@@ -1,4 +1,4 @@
-"""Passes: which nodes run as one loop over rows, and their kernels laid out for it.
+"""Passes: which nodes run as one loop over rows, and which of their kernels go together.
 
 A convolution, the pointwise layers after it and the pooling after those are one pass, kernel by kernel: what happens to
 a response until it is pooled concerns no other. Kernels go in *panels*, few enough for the cache; features that a layer

@@ -1,7 +1,7 @@
 """The order in which a program's maps are computed for given output spans, and what that holds in memory.
 
-Nodes between two *kept* maps form a segment, which is computed strip by strip: a few output rows at a time are followed
-through all its nodes, so a full-resolution map that a pooling shrinks exists only as a strip in cache. Kept are the
+Nodes between two *kept* maps form a segment, which is computed strip by strip: some output rows at a time are followed
+through its passes, and what lies between two passes exists only as a strip in cache. Kept are the
 wanted maps, those that several nodes read, and those that a convolution reads::
 
     image ──[ convolve · relu · pool ]── kept ──[ convolve · relu · pool ]── kept (wanted)
@@ -17,14 +17,13 @@ from math import ceil
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE
 from featpipe.plan.passes import Pass, split_passes
-from featpipe.plan.program import ROOT, ConvolveOp, GridOp, LocalOp, Program
+from featpipe.plan.program import ROOT, ConvolveOp, GridOp, LocalOp, Node, Program
 
 Spans = tuple[Span, Span]
 Shape = tuple[int, int]
 FLOAT = 4
 STRIP_BYTES = 4 << 20
-"""A strip's largest map, in bytes: it should stay in cache, yet make few calls. Of 0.5 to 8 MiB, 4 was the fastest on
-the Gabor and patch pipelines (10 to 18 % ahead of 1), with 1 MiB of second- and 32 MiB of third-level cache."""
+"""What a strip reads, or hands from pass to pass, in bytes: it should stay in cache, yet make few calls."""
 WORKING_ROWS = 8
 """Rows of a panel's responses that a pass holds in two buffers; others are in the windows being gathered."""
 BUFFERS = 2 << 20
@@ -82,10 +81,10 @@ def whole(shape: Shape) -> Spans:
     return Span(0, shape[0]), Span(0, shape[1])
 
 
-def _read_spans(program: Program, node: int, out: Spans, above: Shape) -> Spans:
-    """Return the samples of a node's input, of shape ``above``, that its outputs ``out`` need."""
-    sweeps = program.nodes[node].sweeps
-    return sweeps[0].read(out[0], above[0]), sweeps[1].read(out[1], above[1])
+def read_spans(node: Node, out: Spans, above: Shape) -> Spans:
+    """Return the samples of a node's input, of shape ``above``, that its outputs ``out`` need; of no grid pooling."""
+    y, x = node.sweeps
+    return y.read(out[0], above[0]), x.read(out[1], above[1])
 
 
 def make_schedule(
@@ -120,7 +119,7 @@ def make_schedule(
         if isinstance(program.nodes[i].op, GridOp):
             spans = regions.setdefault(i, whole(shapes[parent]))
         else:
-            spans = _read_spans(program, i, needs[i], shapes[parent])
+            spans = read_spans(program.nodes[i], needs[i], shapes[parent])
         have = needs.get(parent)
         needs[parent] = spans if have is None else (have[0].hull(spans[0]), have[1].hull(spans[1]))
         readers.setdefault(parent, []).append(i)
