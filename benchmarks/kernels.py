@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ SHORTEST = 0.05
 """Seconds that a timed run takes at least; shorter ones are repeated within it."""
 MOST_FLOP = 30e9
 """Of a row; larger ones get a smaller image."""
-Call = Callable[[], list[Float32]]
-"""Returns the result for all images, in one array or several."""
+Call = Callable[[int], list[Float32]]
+"""Computes so many times over; returns the result for all images, in one array or several."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ def measure(row: Row, folder: Path, repeats: int) -> dict[str, Any]:
         calls |= {f"featpipe {threads}": _featpipe(row, images[:threads], bank, folder)}
         for name, make in _peers(row).items():
             calls[f"{name} {threads}"] = make(row, images[:threads], bank)
+            if threads > 1 and name != "OpenCV":
+                calls[f"{name} apart {threads}"] = _apart([make(row, image[None], bank) for image in images])
     errors = _check(calls)
     loops = {name: _loops(call) for name, call in calls.items()}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -117,8 +120,7 @@ def measure(row: Row, folder: Path, repeats: int) -> dict[str, Any]:
             threads = int(name[-1])
             _set_threads(threads)
             start = time.perf_counter()
-            for _ in range(loops[name]):
-                calls[name]()
+            calls[name](loops[name])
             seconds[name].append((time.perf_counter() - start) / loops[name])
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     rates = {name: int(name[-1]) * row.flop / median / 1e9 for name, median in medians.items()}
@@ -134,10 +136,10 @@ def measure(row: Row, folder: Path, repeats: int) -> dict[str, Any]:
 
 def _check(calls: dict[str, Call]) -> dict[str, float]:
     errors = {}
-    expected = {threads: calls[f"featpipe {threads}"]() for threads in ("1", "2")}
+    expected = {threads: calls[f"featpipe {threads}"](1) for threads in ("1", "2")}
     for name, call in calls.items():
         _set_threads(int(name[-1]))
-        errors[name] = difference(np.concatenate(expected[name[-1]]), np.concatenate(call()))
+        errors[name] = difference(np.concatenate(expected[name[-1]]), np.concatenate(call(1)))
         if not errors[name] <= TOLERANCE:
             raise RuntimeError(f"{name} differs by {errors[name]:.1e} of the largest value; {TOLERANCE:.0e} is allowed")
     return errors
@@ -145,8 +147,19 @@ def _check(calls: dict[str, Call]) -> dict[str, float]:
 
 def _loops(call: Call) -> int:
     start = time.perf_counter()
-    call()
+    call(1)
     return max(1, round(SHORTEST / max(time.perf_counter() - start, 1e-6)))
+
+
+def _apart(calls: list[Call]) -> Call:
+    """Give every call a thread of its own: two threads that work through many images."""
+    pool = ThreadPoolExecutor(len(calls))
+
+    def alone(call: Call, times: int) -> list[Float32]:
+        _set_threads(1)
+        return call(times)
+
+    return lambda times: [values for made in pool.map(alone, calls, [times] * len(calls)) for values in made]
 
 
 def _set_threads(threads: int) -> None:
@@ -174,14 +187,13 @@ def _featpipe(row: Row, images: Float32, bank: Float32, folder: Path) -> Call:
     program = make_program(parse_pipeline({"features": {"k": {"layers": layers}}}).features, ["c"] * row.channels)
     schedule = whole_schedule(program, (row.edge, row.edge))
 
-    def compute(image: Float32) -> Float32:
-        ((_, values),) = run_schedule(program, schedule, {ROOT: image[None]})
-        return values
+    def one(image: Float32, times: int) -> list[Float32]:
+        for _ in range(times):
+            made = list(run_schedule(program, schedule, {ROOT: image[None]}))
+        return [values for _, values in made]
 
-    if len(images) == 1:
-        return lambda: [compute(images[0])]
-    pool = ThreadPoolExecutor(len(images))
-    return lambda: list(pool.map(compute, images))
+    calls: list[Call] = [partial(one, image) for image in images]
+    return calls[0] if len(calls) == 1 else _apart(calls)
 
 
 def _peers(row: Row) -> dict[str, Callable[[Row, Float32, Float32], Call]]:
@@ -209,13 +221,14 @@ def _torch(row: Row, images: Float32, bank: Float32, *, last: bool) -> Call:
     x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
     w = torch.from_numpy(bank).permute(0, 3, 1, 2).contiguous(memory_format=layout)
 
-    def call() -> list[Float32]:
+    def call(times: int) -> list[Float32]:
         with torch.inference_mode():
-            z = F.relu_(F.conv2d(x, w))
-            if row.pool == "global":
-                z = z.mean((2, 3), keepdim=True) if row.by == "mean" else z.amax((2, 3), keepdim=True)
-            elif row.pool:
-                z = (F.avg_pool2d if row.by == "mean" else F.max_pool2d)(z, row.pool)
+            for _ in range(times):
+                z = F.relu_(F.conv2d(x, w))
+                if row.pool == "global":
+                    z = z.mean((2, 3), keepdim=True) if row.by == "mean" else z.amax((2, 3), keepdim=True)
+                elif row.pool:
+                    z = (F.avg_pool2d if row.by == "mean" else F.max_pool2d)(z, row.pool)
             result: Float32 = z.permute(0, 2, 3, 1).numpy()
         return [result]
 
@@ -240,8 +253,9 @@ def _opencv(row: Row, images: Float32, bank: Float32) -> Call:
         wide = cv2.dilate(z, np.ones((row.pool, row.pool), np.uint8), anchor=(0, 0))
         return wide[:: row.pool, :: row.pool]
 
-    def call() -> list[Float32]:
-        planes = [[one(image[..., 0], kernel[..., 0]) for kernel in bank] for image in images]
+    def call(times: int) -> list[Float32]:
+        for _ in range(times):
+            planes = [[one(image[..., 0], kernel[..., 0]) for kernel in bank] for image in images]
         return [np.moveaxis(np.array(planes, np.float32), 1, -1)]
 
     return call

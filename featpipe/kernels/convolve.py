@@ -36,8 +36,8 @@ TILE_COST = {4: 4.0, 3: 3.0, 2: 2.2, 1: 1.6} if LANES != 8 else {2: 2.0, 1: 1.3}
 """Of a tile of kernels, by its vectors: narrow ones wait for their loads."""
 ROW_COST = 1.05
 """Of tiles of pixels: they wait a little for their loads across cache lines."""
-TURNED_COST = 1.6
-"""The same where nothing pools their rows, which are then turned around, pixel by pixel, as they are written."""
+TURNED_COST = 1.15
+"""The same where nothing pools their rows, which are then turned around as they are written."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ from featpipe.kernels.pool import (
 )
 from featpipe.kernels.separable import sum_separably
 from featpipe.kernels.stages import STAGES, Stages, apply_stages
-from featpipe.kernels.tiles import PIXELS
+from featpipe.kernels.tiles import PIXELS, TURNED, turn
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -232,7 +232,14 @@ def _put_row(
     """Write a row that nothing pools."""
     for r in range(runs.shape[0]):
         first, column, length = runs[r, 0], runs[r, 1], runs[r, 2]
-        if planar:
+        if planar and length >= TURNED and frame.width >= TURNED:
+            for start in range(0, frame.width, TURNED):
+                pixel = min(start, frame.width - TURNED)
+                for k in range(0, length, TURNED):
+                    feature = min(k, length - TURNED)
+                    at = (first + feature) * frame.pitch + position + pixel
+                    turn(rows, at, frame.pitch, out, pixel * out.shape[1] + column + feature, out.shape[1])
+        elif planar:
             for start in range(0, frame.width, NEIGHBOURS):
                 here = min(NEIGHBOURS, frame.width - start)
                 for k in range(length):

@@ -246,3 +246,56 @@ row_tile_6 = _row_tile(6)
 row_tile_4 = _row_tile(4)
 row_tile_2 = _row_tile(2)
 row_tile_1 = _row_tile(1)
+
+
+TURNED = 8
+"""Features and pixels that are turned around at once."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def turn(_typing_context: Any, rows: Any, start: Any, pitch: Any, out: Any, at: Any, stride: Any) -> Any:
+    """Copy TURNED rows of TURNED pixels, ``pitch`` apart, to pixels of TURNED features, ``stride`` apart.
+
+    Vectors are merged in three steps: after each, a vector holds twice as many features of half as many pixels::
+
+        a0 a1 a2 a3     a0 b0 a1 b1     a0 b0 c0 d0
+        b0 b1 b2 b3  →  a2 b2 a3 b3  →  a1 b1 c1 d1
+        c0 c1 c2 c3     c0 d0 c1 d1     a2 b2 c2 d2
+        d0 d1 d2 d3     c2 d2 c3 d3     a3 b3 c3 d3
+    """
+    vector = ir.VectorType(F32, TURNED)
+
+    def shuffle(builder: Any, first: Any, second: Any, order: list[int]) -> Any:
+        return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(I32, TURNED), order))
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, values[0]).data
+        target = context.make_array(signature.args[3])(context, builder, values[3]).data
+
+        def place(base: Any, origin: Any, step: Any, i: int) -> Any:
+            index = builder.add(origin, builder.mul(step, ir.Constant(I64, i)))
+            return builder.bitcast(builder.gep(base, [index]), vector.as_pointer())
+
+        held = []
+        for i in range(TURNED):
+            held.append(builder.load(place(source, values[1], values[2], i)))
+            held[-1].align = 4
+        size = 1  # features that lie together so far
+        while size < TURNED:
+            merged = [None] * TURNED
+            # held[f * size + q] has `size` features, from f * size on, of the pixels q * TURNED // size and on
+            for f in range(0, TURNED // size, 2):
+                for q in range(size):
+                    a, b = held[f * size + q], held[(f + 1) * size + q]
+                    for half in (0, 1):
+                        order = []
+                        for pixel in range(TURNED // size // 2):
+                            begin = (half * (TURNED // size // 2) + pixel) * size
+                            order += [*range(begin, begin + size), *range(TURNED + begin, TURNED + begin + size)]
+                        merged[f * size + 2 * q + half] = shuffle(builder, a, b, order)
+            held, size = merged, size * 2
+        for i, value in enumerate(held):
+            builder.store(value, place(target, values[4], values[5], i)).align = 4
+        return context.get_dummy_value()
+
+    return types.void(rows, start, pitch, out, at, stride), generate
