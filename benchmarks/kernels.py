@@ -19,7 +19,7 @@ from benchmarks.harness import difference, say
 from benchmarks.work import Float32
 
 TOLERANCE = 1e-4
-SHORTEST = 0.05
+SHORTEST = 0.2
 """Seconds that a timed run takes at least; shorter ones are repeated within it."""
 MOST_FLOP = 30e9
 """Of a row; larger ones get a smaller image."""
