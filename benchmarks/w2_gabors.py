@@ -18,7 +18,7 @@ EDGE = 256
 
 def works(size: Size) -> list[Work]:
     """Return the work."""
-    count = 6 if size.quick else 240
+    count = 6 if size.quick else 480
 
     def setup(folder: Path) -> None:
         # Within the gamut a JPEG's luma is the gray of its decoded colours, which no contender need then go round by
