@@ -163,6 +163,8 @@ def activate(layer: ActivateLayer, x: Array, labels: list[dict[str, Any]]) -> La
         "tanh": np.tanh,
         "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
         "triangle": lambda z: np.maximum(z.mean(2, keepdims=True) - z, 0),
+        "hard": lambda z: np.eye(z.shape[2])[z.argmax(2)],
+        "nearest": lambda z: np.eye(z.shape[2])[z.argmin(2)],
     }
     return functions[str(spec.name)](x), labels
 

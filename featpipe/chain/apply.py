@@ -189,7 +189,9 @@ class _Geometry:
         planar = front in (BY_ROW, SEPARABLY)
         flat = self.dealt_out if planar else self.interleaved
         line = flat.line if planar else width
-        together = max(1, min(height, BUFFER_BYTES // (panel.widest * line * FLOAT)))
+        row = panel.widest * line * FLOAT
+        # single rows waste the end of their last tile
+        together = min(height, 2 if row <= BUFFER_BYTES < 2 * row else max(1, BUFFER_BYTES // row))
         if planar and stride[0] > 1:
             together = 1
         run = (together - 1) * line + width

@@ -9,11 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.kernels.convolve import DirectKernels, lay_out_kernels
+from featpipe.kernels.pointwise import ENCODERS
 from featpipe.kernels.rows import freeze
 from featpipe.kernels.separable import SeparableKernels, lay_out_factors
 from featpipe.kernels.stages import StageList, Stages
 from featpipe.plan.passes import Panel, Pass, fold_groups, panel_features
-from featpipe.plan.program import ActivateOp, ConvolveOp, FoldOp, GridOp, Node, PoolOp, Program, StandardiseOp
+from featpipe.plan.program import (
+    ActivateOp,
+    ConvolveOp,
+    DistanceOp,
+    FoldOp,
+    GridOp,
+    Node,
+    PoolOp,
+    Program,
+    StandardiseOp,
+)
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -90,6 +101,12 @@ def _follow(features: list[int], width: int, nodes: Sequence[Node]) -> tuple[Sta
     stages = StageList(len(features))
     for node in nodes:
         match node.op:
+            case ActivateOp(name=name) if name in ENCODERS:
+                stages.encode(name, [f != NONE for f in features])
+            case DistanceOp():
+                count = len(node.features)
+                stages.measure([f >= count for f in features])
+                features = [f if f < count else NONE for f in features]
             case ActivateOp(name=name, threshold=threshold):
                 stages.activate(name, threshold)
                 if name == "split":

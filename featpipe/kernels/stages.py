@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.kernels.across import assign_hard, encode_triangle, measure_distances
 from featpipe.kernels.compiled import F32, F64, I64, given, named_tuple, part
 from featpipe.kernels.pointwise import SIMPLE
 from featpipe.kernels.pool import ABOVE, ALL, CODES, L2, MEAN, Statistic, begin, combine, finish, gather
@@ -21,14 +22,15 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 RELU, ABS, SQUARE, SQRT, SOFT, SPLIT = range(len(SIMPLE))
-STANDARDISE, FOLD = range(len(SIMPLE), len(SIMPLE) + 2)
+STANDARDISE, FOLD, TRIANGLE, HARD, DISTANCE = range(len(SIMPLE), len(SIMPLE) + 5)
 
 
 class Stages(NamedTuple):
     """The steps, for `apply_stages`."""
 
     steps: Int64
-    """(steps, 5): code, features before and after, where its numbers begin in ``values`` or ``members``, statistic."""
+    """(steps, 5): code, features before and after, where its numbers begin in ``values`` or ``members``, and the
+    statistic of a fold, or 1 for the smallest of a hard assignment."""
     values: Float32
     members: Int64
     halves: int
@@ -73,6 +75,20 @@ class StageList:
         starts = np.cumsum([0, *map(len, groups)])
         self.members += [*(int(start) for start in starts), *(member for group in groups for member in group)]
 
+    def encode(self, name: str, features: Sequence[bool]) -> None:
+        """Add an encoder across the features that count: triangle, hard, or nearest."""
+        self._across(TRIANGLE if name == "triangle" else HARD, features, int(name == "nearest"))
+
+    def measure(self, hidden: Sequence[bool]) -> None:
+        """Turn squared distances, less the square of a pixel's hidden components, into distances."""
+        self._across(DISTANCE, hidden, 0)
+
+    def _across(self, code: int, chosen: Sequence[bool], option: int) -> None:
+        self._add(code, self.features, len(self.members), option)
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(chosen, np.int8), [0]]).astype(np.int8)))
+        runs = [number for first, stop in edges.reshape(-1, 2).tolist() for number in (first, stop - first)]
+        self.members += [len(runs), *runs]
+
     def _add(self, code: int, features: int, at: int, statistic: int = 0) -> None:
         self.steps.append((code, self.features, features, at, statistic))
         self.features = features
@@ -112,6 +128,14 @@ def apply_stages(stages: Stages, first: Float32, second: Float32, pixels: int, p
         elif code == FOLD:
             members = stages.members[at:]
             _fold(source, target, pixels, before, after, members[: after + 1], members[after + 1 :], step[4], planar)
+        elif code in (TRIANGLE, HARD, DISTANCE):
+            runs = stages.members[at + 1 : at + 1 + stages.members[at]]
+            if code == TRIANGLE:
+                encode_triangle(source, target, pixels, before, runs, planar)
+            elif code == HARD:
+                assign_hard(source, target, pixels, before, runs, step[4] == 1, planar)
+            else:
+                measure_distances(source, target, pixels, before, runs, planar)
         elif code == STANDARDISE:
             mean, std = stages.values[at : at + before], stages.values[at + before : at + 2 * before]
             _standardise(source, pixels, before, mean, std, planar)

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from featpipe.kernels.pointwise import SIMPLE
+from featpipe.kernels.pointwise import ENCODERS, SIMPLE
 from featpipe.plan.program import (
     ActivateOp,
     ConvolveOp,
+    DistanceOp,
     FoldOp,
     GridOp,
     KernelGroup,
@@ -85,14 +86,14 @@ def _goes_on(node: Node, taken: int) -> bool:
     """Tell whether a pass of so many nodes can take on another."""
     match node.op:
         case ActivateOp(name=name):
-            return name in SIMPLE
+            return name in SIMPLE or name in ENCODERS
         case FoldOp(by=by) | GridOp(by=by):
             return by != "std"
         case PoolOp(by=by):
             # padding other than zeros is made of samples, which must be at hand
             padded = any(sweep.mode != "zero" and sweep.before + sweep.after for sweep in node.sweeps)
             return by != "std" and (taken == 0 or not padded)
-        case StandardiseOp():
+        case StandardiseOp() | DistanceOp():
             return True
     return False
 
@@ -130,6 +131,12 @@ class _Units:
         """Take on a layer; return False where it combines features of different places."""
         if isinstance(node.op, ActivateOp) and node.op.name == "split":
             self.of_feature = self.of_feature * 2
+        elif isinstance(node.op, DistanceOp) or (isinstance(node.op, ActivateOp) and node.op.name in ENCODERS):
+            if len({self.places[unit] for unit in self.of_feature}) > 1:
+                return False
+            joined = list(range(len(self.pieces)))
+            self._join(self.of_feature, joined)
+            self.of_feature = [joined[unit] for unit in self.of_feature[: len(node.features)]]
         elif isinstance(node.op, FoldOp):
             groups = [[self.of_feature[member] for member in group] for group in fold_groups(node.op)]
             if any(len({self.places[unit] for unit in group}) > 1 for group in groups):

@@ -115,7 +115,12 @@ class LocalOp:
     epsilon: float
 
 
-Op = ConvolveOp | ActivateOp | FoldOp | PoolOp | GridOp | StandardiseOp | LocalOp
+@dataclass(frozen=True)
+class DistanceOp:
+    """Turn |w - v|² - w · w, of every centroid v, and the components of w behind them into distances |w - v|."""
+
+
+Op = ConvolveOp | ActivateOp | FoldOp | PoolOp | GridOp | StandardiseOp | LocalOp | DistanceOp
 ROOT = -1
 """The parent of nodes that read the image."""
 

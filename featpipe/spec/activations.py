@@ -23,8 +23,9 @@ class SoftThreshold(Spec):
     threshold: Annotated[Number, Field(ge=0)]
 
 
-ActivationName = Literal["relu", "abs", "square", "sqrt", "tanh", "sigmoid", "triangle"]
-"""``sqrt`` takes negative values as 0; ``triangle`` is max(0, mean over features - z)."""
+ActivationName = Literal["relu", "abs", "square", "sqrt", "tanh", "sigmoid", "triangle", "hard", "nearest"]
+"""``sqrt`` takes negative values as 0; ``triangle`` is max(0, mean over features - z); ``hard`` is 1 for the largest
+feature at a position and 0 for the others, ``nearest`` the same for the smallest; of equal ones the first wins."""
 ACTIVATIONS: tuple[str, ...] = (*get_args(ActivationName), "split", "soft-threshold")
 
 

@@ -51,6 +51,10 @@ def test_any_number_of_kernels_equals_the_reference(count: int, tmp_path: Path) 
         [{"pool": {"max": 3, "padding": {"widths": [[2, 1], [2, 2]]}}}],
         [{"pool": {"mean": 3, "stride": 1, "padding": {"widths": [[2, 0], [0, 2]]}}}],
         [{"pool": {"l2": [2, 5], "padding": "same"}}],
+        [{"activate": "triangle"}, {"pool": {"sum": {"grid": [2, 2]}}}],
+        [SPLIT, {"activate": "triangle"}, {"pool": {"mean": 3}}],
+        [{"activate": "hard"}, {"pool": {"sum": {"grid": [2, 2]}}}],
+        [{"activate": "nearest"}, {"pool": {"mean": 4}}],
     ],
     ids=str,
 )
