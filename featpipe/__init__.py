@@ -3,6 +3,7 @@
 >>> import featpipe
 >>> stack = featpipe.open("features.zarr")                      # doctest: +SKIP
 >>> X, y = stack.xy(split="train")                              # doctest: +SKIP
+>>> featpipe.probe("features.zarr").accuracy                    # doctest: +SKIP
 >>> maps = featpipe.extract(array, "pipeline.yaml")             # doctest: +SKIP
 """
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
         SpecError,
         StoreError,
     )
+    from featpipe.probes.probe import probe
+    from featpipe.probes.result import ProbeResult
     from featpipe.stack import FeatureMap, Stack
     from featpipe.stack import open_stack as open
 
@@ -31,6 +34,7 @@ __all__ = [
     "FeatureMap",
     "ImageError",
     "PlanError",
+    "ProbeResult",
     "Problem",
     "RunError",
     "SourceError",
@@ -40,6 +44,7 @@ __all__ = [
     "__version__",
     "extract",
     "open",
+    "probe",
 ]
 
 _HOMES = {
@@ -47,6 +52,8 @@ _HOMES = {
     "open": ("featpipe.stack", "open_stack"),
     "FeatureMap": ("featpipe.stack", "FeatureMap"),
     "Stack": ("featpipe.stack", "Stack"),
+    "probe": ("featpipe.probes.probe", "probe"),
+    "ProbeResult": ("featpipe.probes.result", "ProbeResult"),
 }
 """Where a name is defined; the errors are all in one module."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.chain.execute import run_whole
-from featpipe.errors import ImageError, PlanError
+from featpipe.errors import ImageError, PlanError, Problem, key_path
 from featpipe.graph import is_lazy, map_images
 from featpipe.images.header import Decoded, white
 from featpipe.images.refusal import Refused
@@ -71,6 +71,11 @@ def extract(array: Any, pipeline: Pipeline | Mapping[str, Any] | str | Path) -> 
     except Refused as refusal:
         raise PlanError(f"the array {refusal}.") from None
     program = make_program(spec.features, channels)
+    if program.fits:
+        what = f"learns a bank ({program.fits[0].title}), and extract takes the images as they come."
+        change = "Learn it with featpipe fit, and write bank: {file: bank.npz}."
+        where = program.fits[0].location
+        raise PlanError(Problem(key_path(where), what, change, where))
     size = spec.images.size or array.shape[1:3]
     shape = (int(size[0]), int(size[1]))
     problems = shape_problems(program, shape)

@@ -10,12 +10,12 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import psutil
 
@@ -33,6 +33,7 @@ from featpipe.store.receipts import Receipts
 from featpipe.store.target import check_target
 
 if TYPE_CHECKING:
+    from featpipe.fit.stage import Shelf
     from featpipe.task import Failure, Receipt
 
 BASE_BYTES = 320 << 20
@@ -47,6 +48,8 @@ class Progress(Protocol):
     def start(self, plan: Plan, tasks: Sequence[int]) -> None: ...
 
     def update(self, receipt: Receipt) -> None: ...
+
+    def tell(self, what: str) -> None: ...
 
     def stopping(self) -> None: ...
 
@@ -132,6 +135,10 @@ def run_plan(
     attributes = {"pipeline": resolved(plan.pipeline), "digests": digests}
     arrays = ((plan.maps[i], array) for i, array in array_plans(plan))
     create_store(target, arrays, plan.collection, attributes)
+    if plan.program.fits:
+        from featpipe.store.fits import StoreShelf
+
+        plan = learn(plan, StoreShelf(target), scheduler=scheduler, progress=progress)
     receipts = Receipts(target, digests)
     run = _Run(plan, target, receipts, progress)
     if found == "partial":
@@ -140,6 +147,36 @@ def run_plan(
         receipts.begin()
     run.execute(scheduler)
     return run.finish()
+
+
+def learn(plan: Plan, shelf: Shelf, *, scheduler: str | None = None, progress: Progress | None = None) -> Plan:
+    """Learn the banks that a plan asks for, in this process or on a cluster; return the plan with them.
+
+    Parameters
+    ----------
+    plan : Plan
+    shelf : Shelf
+        Where learned banks are kept.
+    scheduler : str, optional
+        Address of a Dask scheduler; threads of this process unless given.
+    progress : Progress, optional
+
+    Raises
+    ------
+    PlanError, RunError
+        If a bank cannot be learned from these images.
+    """
+    from featpipe.fit.stage import learn_banks
+
+    stop = threading.Event()
+
+    def execute(job: graph.Job, tasks: Iterable[int], arrived: Callable[[Any], None]) -> None:
+        if scheduler is None:
+            graph.run_threads(job, tasks, plan.memory.threads, arrived, stop)
+        else:
+            graph.run_cluster(job, tasks, scheduler, arrived, stop)
+
+    return learn_banks(plan, execute, shelf, progress.tell if progress is not None else lambda _: None)
 
 
 class _Run:

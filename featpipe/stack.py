@@ -13,10 +13,9 @@ import numpy.typing as npt
 import zarr
 
 from featpipe.errors import Problem, StoreError
-from featpipe.geometry.grid import cut
 from featpipe.spec.words import suggest
 from featpipe.store.format import FORMAT, read_header
-from featpipe.store.read import Indices, StoredMap
+from featpipe.store.read import Indices, StoredMap, fill_columns
 from featpipe.store.select import pick, select_features
 from featpipe.store.tree import open_tree
 
@@ -187,6 +186,14 @@ class Stack:
             kept = {name: _compose(kept[name], indices) for name, indices in picked.items()}
         return Stack(self.path, self._header, kept)
 
+    def stacked(self) -> list[FeatureMap]:
+        """Return the maps that `xy` flattens, of one shape for all images; raises `StoreError` if there are none."""
+        maps = [self[name] for name in self._chosen if self._facts[name]["stacked"]]
+        if not maps:
+            what = "has no map of one shape for all images, so there is no matrix."
+            raise self._wrong(what, "End a branch with pool: {mean: {grid: [2, 2]}}, or give images.size.")
+        return maps
+
     # -- the matrix ---------------------------------------------------------------------------------------------------
 
     def xy(
@@ -217,17 +224,17 @@ class Stack:
         """
         self._check_complete(allow_partial)
         rows = self._rows(split, ok_only)
-        maps = self._stacked()
+        maps = self.stacked()
         features = np.empty((len(rows), sum(one.columns_per_image for one in maps)), np.float32)
         at = 0
         for one in maps:
-            _fill(features[:, at : at + one.columns_per_image], one, rows)
+            fill_columns(features[:, at : at + one.columns_per_image], one, rows)
             at += one.columns_per_image
         return features, self.labels[rows]
 
     def columns(self) -> list[dict[str, Any]]:
         """Return, for every column of `xy`, its map, its cell (``y``, ``x``) and its feature's labels."""
-        return [column for one in self._stacked() for column in one.columns()]
+        return [column for one in self.stacked() for column in one.columns()]
 
     def to_xarray(self) -> Any:
         """Return the stacked maps as an xarray.DataTree, read when used, with classes and labels as text.
@@ -334,13 +341,6 @@ class Stack:
         sized = self._sized()
         return self._own_map(sized[0], name) if sized else None
 
-    def _stacked(self) -> list[FeatureMap]:
-        maps = [self[name] for name in self._chosen if self._facts[name]["stacked"]]
-        if not maps:
-            what = "has no map of one shape for all images, so there is no matrix."
-            raise self._wrong(what, "End a branch with pool: {mean: {grid: [2, 2]}}, or give images.size.")
-        return maps
-
     def _rows(self, split: str | None, ok_only: bool) -> Indices:
         keep = self.ok.copy() if ok_only else np.ones(self.n, np.bool_)
         if split is not None:
@@ -376,20 +376,6 @@ class Stack:
 
 def _compose(before: Indices | None, then: Indices) -> Indices:
     return then if before is None else before[then]
-
-
-def _fill(columns: npt.NDArray[np.float32], one: FeatureMap, rows: Indices) -> None:
-    """Fill the columns of one map, a shard of images at a time."""
-    for span in cut(len(one), one.shards[0]):
-        first, last = np.searchsorted(rows, [span.start, span.stop])
-        if first == last:
-            continue
-        wanted = rows[first:last]
-        low, high = int(wanted[0]), int(wanted[-1]) + 1
-        values = one[low:high]
-        if last - first < high - low:
-            values = values[wanted - low]
-        columns[first:last] = values.reshape(last - first, -1)
 
 
 def _counts(codes: npt.NDArray[np.integer], names: tuple[str, ...]) -> dict[str, int]:

@@ -14,12 +14,14 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from featpipe.kernels.catalog import build_bank
+from featpipe.spec.combining import BifLayer, Code, CodeLayer, EigenvaluesLayer, ProductsLayer
 from featpipe.spec.layers import (
     ActivateLayer,
     Cells,
     Convolve,
     ConvolveLayer,
     Layer,
+    LocalLayer,
     ModulusLayer,
     NormalizeLayer,
     Pool,
@@ -27,6 +29,7 @@ from featpipe.spec.layers import (
     ReduceLayer,
     SaveLayer,
 )
+from featpipe.spec.local import DrawnKernels, Local
 from featpipe.spec.padding import Padding
 from featpipe.spec.pipeline import Pipeline
 
@@ -87,14 +90,22 @@ def pad(x: Array, padding: Padding, extents: tuple[int, int], fill: float = 0.0)
 def apply(layer: Layer, x: Array, labels: list[dict[str, Any]]) -> Labelled:
     if isinstance(layer, ConvolveLayer):
         return convolve(layer.convolve, x, labels)
+    if isinstance(layer, LocalLayer):
+        return connect_locally(layer.local, x)
     if isinstance(layer, ActivateLayer):
         return activate(layer, x, labels)
     if isinstance(layer, ModulusLayer):
         return fold(x, labels, "component", "l2")
     if isinstance(layer, ReduceLayer):
         return fold(x, labels, layer.reduce.over, layer.reduce.by)
+    if isinstance(layer, PoolLayer) and layer.pool.bins is not None:
+        return histogram(layer.pool, layer.pool.bins, x, labels)
     if isinstance(layer, PoolLayer):
         return pool(layer.pool, x), labels
+    if isinstance(layer, ProductsLayer | EigenvaluesLayer | BifLayer):
+        return combine(layer, x, labels)
+    if isinstance(layer, CodeLayer):
+        return code(layer.code, x, labels)
     assert isinstance(layer, NormalizeLayer)
     spec = layer.normalize
     if spec.local is None:
@@ -143,6 +154,22 @@ def convolve(spec: Convolve, x: Array, labels: list[dict[str, Any]]) -> Labelled
     return stacked.reshape(*stacked.shape[:2], -1), merged
 
 
+def connect_locally(spec: Local, x: Array) -> Labelled:
+    """Row i of drawn kernels comes from the generator of [seed, i], position by position from the left."""
+    drawn = spec.kernels
+    assert isinstance(drawn, DrawnKernels)
+    size, count, channels = (drawn.size, drawn.size), drawn.kernels, x.shape[2]
+    windows = sliding_window_view(pad(x, spec.padding, size), size, axis=(0, 1))
+    windows = windows[:: spec.stride[0], :: spec.stride[1]]
+    rows = []
+    for i, row in enumerate(windows):
+        draw = np.random.default_rng([drawn.seed, i]).standard_normal
+        kernels = [draw((count, *size, channels)) * np.sqrt(2 / (size[0] * size[1] * channels)) for _ in row]
+        rows.append([np.einsum("cuv,kuvc->k", w, k.astype(np.float32)) for w, k in zip(row, kernels, strict=True)])
+    bias = np.array(spec.bias, float)
+    return np.array(rows) + bias, [{"bank": "local", "kernel": k} for k in range(count)]
+
+
 def activate(layer: ActivateLayer, x: Array, labels: list[dict[str, Any]]) -> Labelled:
     spec = layer.activate
     if spec.split is not None:
@@ -176,8 +203,80 @@ def fold(x: Array, labels: list[dict[str, Any]], over: str, by: str) -> Labelled
     return np.stack([STATISTIC[by](x[..., g], -1) for g in groups], axis=-1), [dict(k) for k in distinct]
 
 
+def combine(layer: ProductsLayer | EigenvaluesLayer | BifLayer, x: Array, labels: list[dict[str, Any]]) -> Labelled:
+    """Each group of derivatives is told by its other labels; what a layer does not need is not looked at."""
+    groups: dict[Any, dict[str, Array]] = {}
+    for i, one in enumerate(labels):
+        rest = tuple((k, v) for k, v in one.items() if k != "component")
+        groups.setdefault(rest, {})[one["component"]] = x[..., i]
+    maps: list[Array] = []
+    made = []
+    for rest, part in groups.items():
+        if isinstance(layer, ProductsLayer):
+            name, values = "component", {"yy": part["y"] ** 2, "xy": part["x"] * part["y"], "xx": part["x"] ** 2}
+        elif isinstance(layer, EigenvaluesLayer):
+            matrix = np.array([[part["yy"], part["xy"]], [part["xy"], part["xx"]]])
+            both = np.linalg.eigvalsh(np.moveaxis(matrix, (0, 1), (-2, -1)))
+            name, values = "eigenvalue", {"largest": both[..., 1], "smallest": both[..., 0]}
+        else:
+            name, values = "kind", basic_image_features(part, dict(rest)["sigma"], layer.bif.epsilon)
+        maps += values.values()
+        made += [{**{f"input_{k}" if k == name else k: v for k, v in rest}, name: value} for value in values]
+    return np.stack(maps, axis=-1), made
+
+
+def basic_image_features(part: dict[str, Array], sigma: float, epsilon: float) -> dict[str, Array]:
+    s = {name: values * sigma ** (0 if name == "value" else len(name)) for name, values in part.items()}
+    laplace, gamma = s["xx"] + s["yy"], np.sqrt((s["xx"] - s["yy"]) ** 2 + 4 * s["xy"] ** 2)
+    return {
+        "flat": epsilon * s["value"],
+        "slope": 2 * np.hypot(s["x"], s["y"]),
+        "dark-blob": laplace,
+        "light-blob": -laplace,
+        "dark-line": (gamma + laplace) / np.sqrt(2),
+        "light-line": (gamma - laplace) / np.sqrt(2),
+        "saddle": gamma,
+    }
+
+
+def code(spec: Code, x: Array, labels: list[dict[str, Any]]) -> Labelled:
+    keys = [tuple((k, v) for k, v in one.items() if k != spec.over) for one in labels]
+    distinct = list(dict.fromkeys(keys))
+    maps = []
+    for one in distinct:
+        digits = x[..., [i for i, key in enumerate(keys) if key == one]]
+        if spec.by == "argmax":
+            maps.append(digits.argmax(-1).astype(float))
+            continue
+        worth = (2.0 if spec.base is None else float(spec.base)) ** np.arange(digits.shape[-1])
+        maps.append((digits > 0 if spec.by == "sign" else digits) @ worth)
+    return np.stack(maps, axis=-1), [dict(key) for key in distinct]
+
+
+def histogram(spec: Pool, bins: int, x: Array, labels: list[dict[str, Any]]) -> Labelled:
+    """Padding of zeros is made of what no bin takes."""
+    there = (pad_for(spec, x)[..., None] == np.arange(bins)).astype(float)
+    counts = pool_padded(spec, there.reshape(*there.shape[:2], -1), STATISTIC["sum"])
+    made = [
+        {**{f"input_{k}" if k == "bin" else k: v for k, v in one.items()}, "bin": b}
+        for one in labels
+        for b in range(bins)
+    ]
+    return counts, made
+
+
+def pad_for(spec: Pool, x: Array) -> Array:
+    if isinstance(spec.over, Cells):
+        return x
+    fill = {"max": -np.inf, "min": np.inf, "histogram": np.nan}.get(spec.by, 0.0)
+    return pad(x, spec.padding, (spec.over[0], spec.over[1]), fill)
+
+
 def pool(spec: Pool, x: Array) -> Array:
-    statistic = STATISTIC[spec.by]
+    return pool_padded(spec, pad_for(spec, x), STATISTIC[spec.by])
+
+
+def pool_padded(spec: Pool, x: Array, statistic: Callable[..., Any]) -> Array:
     if isinstance(spec.over, Cells):
         rows, cols = spec.over.grid
         return np.stack(
@@ -188,7 +287,6 @@ def pool(spec: Pool, x: Array) -> Array:
         )
     size = (spec.over[0], spec.over[1])
     stride = spec.stride or spec.over
-    fill = {"max": -np.inf, "min": np.inf}.get(spec.by, 0.0)
-    windows = sliding_window_view(pad(x, spec.padding, size, fill), size, axis=(0, 1))
+    windows = sliding_window_view(x, size, axis=(0, 1))
     pooled: Array = statistic(windows[:: stride[0], :: stride[1]], (-2, -1))
     return pooled

@@ -47,6 +47,14 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def locals_(draw: st.DrawFn) -> dict[str, Any]:
+    kernels = draw(st.integers(1, 3))
+    drawn = {"fit": "random", "kernels": kernels, "size": draw(st.integers(1, 3)), "seed": draw(st.integers(0, 9))}
+    bias = draw(st.sampled_from([0.5, [0.25, -1, 2][:kernels]]))
+    return {"local": {"kernels": drawn, "stride": draw(pairs), "padding": draw(paddings(3)), "bias": bias}}
+
+
+@st.composite
 def banks(draw: st.DrawFn) -> dict[str, Any]:
     bank: dict[str, Any] = draw(
         st.sampled_from(
@@ -100,17 +108,59 @@ local = st.builds(
     st.sampled_from([1, 3, [3, 5]]),
     st.sampled_from(["valid", *MODES]),
 )
-layers = st.one_of(convolutions(), banks(), pools(), points, local)
+layers = st.one_of(convolutions(), banks(), locals_(), pools(), points, local)
+smoothing: list[list[Any]] = [
+    [],
+    [{"convolve": {"bank": "box", "size": 2, "padding": "edge"}}],
+    [{"pool": {"mean": 2}}],
+    [{"save": "tensor"}],
+]
+second = {"bank": "gaussian-derivatives", "sigmas": [0.6, 1], "orders": [0, 1, 2], "padding": "reflect"}
+combined = st.one_of(
+    st.builds(
+        lambda bank, between, then: [{"convolve": bank}, "products", *between, *then],
+        st.sampled_from([{"bank": "scharr", "padding": "wrap"}, {"bank": "gaussian-gradient", "sigmas": 0.5}]),
+        st.sampled_from(smoothing),
+        st.sampled_from([[], ["eigenvalues"], ["eigenvalues", {"activate": "abs"}]]),
+    ),
+    st.builds(lambda then: [{"convolve": second}, then], st.sampled_from(["eigenvalues", {"bif": {"epsilon": 0.1}}])),
+)
+"""Layers that combine features which must have come from others."""
 
 
 @st.composite
-def branches(draw: st.DrawFn, *, grid: bool | None = None) -> dict[str, Any]:
-    """A branch of up to five layers; ``grid`` asks for (True) or excludes (False) grid pooling."""
-    chain = draw(st.lists(layers, min_size=1, max_size=3))
+def histograms(draw: st.DrawFn, *, grid: bool | None = None) -> dict[str, Any]:
+    layer = draw(pools() if grid is False else grids if grid else st.one_of(pools(), grids))["pool"]
+    (by,) = [key for key in layer if key in STATISTICS]
+    if "padding" in layer and draw(st.booleans()):
+        layer["padding"]["mode"] = "zero"  # whose samples are in no bin
+    return {"pool": {"histogram": layer.pop(by), "bins": draw(st.integers(1, 5)), **layer}}
+
+
+@st.composite
+def codes(draw: st.DrawFn) -> list[Any]:
+    by = draw(st.sampled_from(["sign", "argmax", "digits"]))
+    first = draw(convolutions())
+    each = first["convolve"]["channels"] == "each"
+    code: dict[str, Any] = {"over": draw(st.sampled_from(["kernel", "channel"] if each else ["kernel"])), "by": by}
+    if by == "digits":
+        code["base"] = draw(st.integers(2, 3))
+    return [first, {"code": code}, *draw(st.lists(histograms(grid=False), max_size=1))]
+
+
+@st.composite
+def branches(draw: st.DrawFn, *, grid: bool | None = None, smooth: bool = False) -> dict[str, Any]:
+    """A branch of about five layers; ``grid`` asks for (True) or excludes (False) grid pooling, ``smooth`` excludes
+    layers that make much of the last bit: codes and histograms."""
+    several = combined if smooth else st.one_of(combined, codes(), histograms(grid=False).map(lambda one: [one]))
+    part = st.one_of(layers.map(lambda one: [one]), layers.map(lambda one: [one]), several)
+    chain = [layer for one in draw(st.lists(part, min_size=1, max_size=3)) for layer in one]
+    if "save" in chain[-1]:
+        chain.pop()
     if len(chain) > 1 and draw(st.booleans()):
         chain.insert(draw(st.integers(1, len(chain) - 1)), {"save": "early"})
     if grid or (grid is None and draw(st.booleans())):
-        chain.append(draw(grids))
+        chain.append(draw(grids if smooth else st.one_of(grids, grids, histograms(grid=True))))
         if draw(st.booleans()):
             chain.append(draw(st.sampled_from([{"activate": "abs"}, {"pool": {"sum": 1}}])))
     scales = draw(st.sampled_from([[1], [1, 2], [2], [1, 4]]))

@@ -9,9 +9,12 @@ import numpy.typing as npt
 
 from featpipe.chain.panels import LaidOut, lay_out
 from featpipe.kernels.cells import CellPool
+from featpipe.kernels.combining import combine
 from featpipe.kernels.convolve import DirectKernels
 from featpipe.kernels.flat import Cut, deal_out, interleave, lay_dealt_out, lay_interleaved, odd_lines, pad_block
 from featpipe.kernels.frame import BY_KERNEL, BY_ROW, COPY, SEPARABLY, Frame, Sums
+from featpipe.kernels.histogram import count_cells, count_windows
+from featpipe.kernels.local import connect_locally
 from featpipe.kernels.moments import add_moments, fold_deviations, window_moments
 from featpipe.kernels.pointwise import activate
 from featpipe.kernels.pool import NO_POOLING, Pooling, pool_windows
@@ -19,7 +22,18 @@ from featpipe.kernels.rows import BUFFER_BYTES, compute_rows, freeze
 from featpipe.kernels.separable import SeparableKernels
 from featpipe.kernels.tiles import PIXELS, ROW_PIXELS
 from featpipe.plan.passes import Pass
-from featpipe.plan.program import ActivateOp, ConvolveOp, FoldOp, LocalOp, Node, PoolOp, Program
+from featpipe.plan.program import (
+    ActivateOp,
+    CombineOp,
+    ConvolveOp,
+    FoldOp,
+    GridOp,
+    LocallyConnectedOp,
+    LocalOp,
+    Node,
+    PoolOp,
+    Program,
+)
 from featpipe.plan.schedule import FLOAT, Shape, Spans
 
 Float32 = npt.NDArray[np.float32]
@@ -58,18 +72,25 @@ def run_pass(program: Program, one: Pass, strip: Strip, out: Float32, top: int) 
     if one.panels:
         _run_panels(program, one, strip, out, top, None)
         return
-    rows = strip.spans[1][0].length
-    out[:, top : top + rows] = _apply_alone(program.nodes[one.nodes[0]], strip)
+    node, rows = program.nodes[one.nodes[0]], strip.spans[1][0].length
+    if isinstance(node.op, PoolOp) and node.op.bins is not None:
+        cut, (y, x) = _cut(node, strip), node.sweeps
+        count_windows(strip.block, cut.rows, cut.cols, (y.size, x.size), (y.stride, x.stride), node.op.bins, out, top)
+        return
+    out[:, top : top + rows] = _apply_alone(node, strip)
 
 
 def pool_pass(program: Program, one: Pass, strip: Strip, cells: CellPool) -> None:
     """Run a pass that ends in a grid pooling, whose totals ``cells`` holds."""
     if one.panels:
         _run_panels(program, one, strip, NO_MAP, 0, cells)
+        return
+    op, (y, x) = program.nodes[one.nodes[0]].op, strip.spans[0]
+    block = strip.block[:, y.within(strip.have[0]), x.within(strip.have[1])]
+    if isinstance(op, GridOp) and op.bins is not None:
+        count_cells(block, cells.pooling(y, x), op.bins, cells.totals)
     else:
         assert cells.squares is not None
-        y, x = strip.spans[0]
-        block = strip.block[:, y.within(strip.have[0]), x.within(strip.have[1])]
         add_moments(block, cells.pooling(y, x), cells.totals, cells.squares)
 
 
@@ -259,17 +280,25 @@ NO_SUMS = Sums(
 )
 
 
+def _cut(node: Node, strip: Strip) -> Cut:
+    """Return what a node by itself wants of its input."""
+    sweeps, out = node.sweeps, strip.spans[1]
+    wanted = (sweeps[0].wanted(out[0]), sweeps[1].wanted(out[1]))
+    return Cut(strip.have, wanted, strip.shapes[0], (sweeps[0].mode, sweeps[1].mode))
+
+
 def _apply_alone(node: Node, strip: Strip) -> Float32:
     """Compute a node that is a pass by itself."""
     sweeps, out = node.sweeps, strip.spans[1]
-    wanted = (sweeps[0].wanted(out[0]), sweeps[1].wanted(out[1]))
-    padded = pad_block(strip.block, Cut(strip.have, wanted, strip.shapes[0], (sweeps[0].mode, sweeps[1].mode)))
+    padded = pad_block(strip.block, _cut(node, strip))
     size, stride = (sweeps[0].size, sweeps[1].size), (sweeps[0].stride, sweeps[1].stride)
     match node.op:
         case ActivateOp(name=name):
             return activate(padded, name)
         case FoldOp(starts=starts, members=members):
             return fold_deviations(padded, starts, members)
+        case CombineOp(formula=formula, starts=starts, members=members, numbers=numbers):
+            return combine(padded, formula, starts, members, numbers)
         case PoolOp():
             _, variance = window_moments(padded, size, stride)
             return np.sqrt(variance).astype(np.float32)
@@ -278,4 +307,9 @@ def _apply_alone(node: Node, strip: Strip) -> Float32:
             y, x = size[0] // 2, size[1] // 2
             centre = padded[:, y : y + out[0].length, x : x + out[1].length]
             return ((centre - mean) / np.sqrt(variance + epsilon)).astype(np.float32)
+        case LocallyConnectedOp(kernels=kernels, bias=bias):
+            whole = sweeps[0].length(strip.shapes[0][0]), sweeps[1].length(strip.shapes[0][1])
+            made = np.empty((len(padded), out[0].length, out[1].length, len(node.features)), np.float32)
+            connect_locally(padded, kernels.over(whole), bias, (out[0].start, out[1].start), stride, made)
+            return made
     raise TypeError(f"{node.title} is never a pass by itself")

@@ -12,6 +12,7 @@ import typer
 from featpipe.cli import console
 from featpipe.cli.guard import INTERRUPTED, TRACEBACK, guarded
 from featpipe.cli.values import parse_address, parse_memory
+from featpipe.errors import FeatpipeError, Problem
 
 app = typer.Typer(
     help="Turn a collection of images into labelled, multi-scale feature stacks.",
@@ -147,6 +148,25 @@ def run(
         raise typer.Exit(INTERRUPTED)
 
 
+@app.command(epilog="Example:\n\nfeatpipe fit pipeline.yaml --output patches.npz")
+@guarded
+def fit(
+    pipeline: PipelineFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="BANK.npz", help="The file to write.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    quiet: Quiet = False,
+) -> None:
+    """Learn a pipeline's banks and no more, into a file that other pipelines use."""
+    from featpipe.cli.fitting import learn_to_files
+
+    console.show(learn_to_files(pipeline, output, overrides or (), memory, threads, scheduler, quiet=quiet))
+
+
 @app.command(epilog="Example:\n\nfeatpipe info features.zarr")
 @guarded
 def info(
@@ -176,19 +196,85 @@ def banks(context: typer.Context, as_json: AsJson = False) -> None:
     console.show_json(facts) if as_json else console.show(render_banks(facts))
 
 
-@banks_app.command(epilog="Example:\n\nfeatpipe banks show gabor")
+@banks_app.command(epilog="Example:\n\nfeatpipe banks show gabor --png gabor.png --set orientations=6")
 @guarded
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The bank.")],
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the example's kernels.", show_default=False)
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Draw with this parameter, e.g. sigmas=[1,2]. Repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a bank's parameters, an example and its source."""
+    """Show a bank's parameters, an example and its source; or draw its kernels."""
+    if png is not None:
+        from featpipe.cli.banking import draw_example
+
+        count = len(draw_example(name, overrides or (), png).kernels)
+        typer.echo(f"wrote {png} ({count} kernel{'s' if count > 1 else ''})")
+        return
+    if overrides:
+        raise FeatpipeError(Problem("--set", "says how to draw.", "Add --png FILE."))
     from featpipe.kernels.catalog import find_bank
     from featpipe.report.banks import bank_facts
     from featpipe.report.text import render_bank
 
     facts = bank_facts(find_bank(name))
     console.show_json(facts) if as_json else console.show(render_bank(facts))
+
+
+@app.command(epilog="Example:\n\nfeatpipe probe features.zarr --classifier both --png confusion.png")
+@guarded
+def probe(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature stack with classes and splits.")],
+    classifier: Annotated[
+        str, typer.Option(metavar="KIND", help="ridge (least squares), logistic, or both.")
+    ] = "ridge",
+    maps: Annotated[
+        list[str] | None, typer.Option("--map", metavar="NAME", help="Use this map alone. Repeatable.")
+    ] = None,
+    branches: Annotated[
+        list[str] | None, typer.Option("--branch", metavar="NAME", help="Use this branch alone. Repeatable.")
+    ] = None,
+    train: Annotated[str, typer.Option(metavar="SPLIT", help="The split to learn from.")] = "train",
+    test: Annotated[str, typer.Option(metavar="SPLIT", help="The split to test on, once.")] = "test",
+    strengths: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--strength",
+            metavar="X",
+            help="Strength of the L2 penalty to try (alpha, or 1/C); one alone is taken. Repeatable.",
+            show_default="1e8 … 1e-2",
+        ),
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the training images by which the strength is chosen.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the choice of these.")] = 0,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the confusion matrix.", show_default=False)
+    ] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a linear classifier on a store's training images, and test it on its test images."""
+    from featpipe.cli.probing import probe_store
+    from featpipe.report.probe import render_probes
+
+    chosen = {"strengths": strengths} if strengths else {}
+    found = probe_store(
+        store, classifier, png, quiet=quiet, maps=maps or (), branches=branches or (), train=train, test=test,
+        validation=validation, seed=seed, memory_bytes=memory, threads=threads, **chosen,
+    )  # fmt: skip
+    if as_json:
+        console.show_json(found if len(found) > 1 else found[classifier])
+    else:
+        console.show(render_probes(found.values()))
 
 
 @app.command(epilog="Example:\n\nfeatpipe ingest pipeline.yaml images.zarr")

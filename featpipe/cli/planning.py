@@ -67,7 +67,7 @@ def carry_out(plan: Plan, scheduler: str | None, *, overwrite: bool, quiet: bool
     """Run a plan and show how it goes on."""
     from featpipe.run import run_plan
 
-    with run_progress(quiet=quiet) as progress, _reachable(scheduler):
+    with run_progress(quiet=quiet) as progress, reachable(scheduler):
         return run_plan(plan, scheduler=scheduler, overwrite=overwrite, progress=progress)
 
 
@@ -77,7 +77,7 @@ def _resources(memory_bytes: int | None, threads: int | None, scheduler: str | N
     if scheduler is not None:
         from featpipe.graph import cluster_resources
 
-        with _reachable(scheduler):
+        with reachable(scheduler):
             worker_bytes, worker_threads = cluster_resources(scheduler)
         memory_bytes = memory_bytes or worker_bytes
         # A worker's threads are its own to choose: planning fewer of them would plan too little memory.
@@ -86,7 +86,7 @@ def _resources(memory_bytes: int | None, threads: int | None, scheduler: str | N
 
 
 @contextmanager
-def _reachable(scheduler: str | None) -> Iterator[None]:
+def reachable(scheduler: str | None) -> Iterator[None]:
     """Tell in words that there is no cluster, or no library to talk to one."""
     try:
         yield

@@ -97,6 +97,9 @@ class LineProgress:
     def stopping(self) -> None:
         say(f"featpipe: {DRAINING}")
 
+    def tell(self, what: str) -> None:
+        say(f"featpipe: {what}")
+
 
 class BarProgress:
     """A bar, for people."""
@@ -117,6 +120,9 @@ class BarProgress:
 
     def stopping(self) -> None:
         self.bar.console.print(DRAINING)
+
+    def tell(self, what: str) -> None:
+        self.bar.console.print(what)
 
     def _fields(self) -> dict[str, Any]:
         return {
@@ -159,3 +165,63 @@ def count_progress(what: str, *, quiet: bool) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, expand=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class StageLines:
+    """Plain lines about work in stages, for logs: one every few seconds, and one as a longer stage ends."""
+
+    def __init__(self, seconds: float = SECONDS_BETWEEN_LINES) -> None:
+        self.seconds = seconds
+        self.stage = ""
+        self.began = self.last = time.perf_counter()
+
+    def __call__(self, stage: str, done: int, total: int | None, unit: str) -> None:
+        now = time.perf_counter()
+        if stage != self.stage:
+            self.stage, self.began = stage, now
+        ends = done == total and now - self.began >= self.seconds
+        if now - self.last >= self.seconds or ends:
+            self.last = now
+            say(f"featpipe: {stage_line(stage, done, total, unit, now - self.began)}")
+
+
+def stage_line(stage: str, done: int, total: int | None, unit: str, seconds: float) -> str:
+    """Return in one line how far a stage is, how fast, and how long it will still take.
+
+    Examples
+    --------
+    >>> stage_line("test", 300, 400, "image", 2.0)
+    'test: 300 of 400 images (75%), 150 images/s, 0.667 s left'
+    >>> stage_line("logistic", 90000, None, "image", 3.0)
+    'logistic: 90,000 images, 30 k images/s'
+    """
+    rate = f", {scaled_text(done / seconds)} {unit}s/s" if done and seconds > 0 else ""
+    if total is None:
+        return f"{stage}: {count_text(done, unit)}{rate}"
+    left = f", {seconds_text(seconds * (total - done) / done)} left" if 0 < done < total else ""
+    return f"{stage}: {done:,} of {count_text(total, unit)} ({done / max(1, total):.0%}){rate}{left}"
+
+
+@contextmanager
+def stage_progress(*, quiet: bool) -> Iterator[Any]:
+    """Give a function of (stage, done, in all or None, unit) that shows how far work in stages is."""
+    if quiet:
+        yield None
+        return
+    console = messages()
+    if not console.is_terminal:
+        yield StageLines()
+        return
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    with Progress(BarColumn(20), TextColumn("{task.fields[line]}"), console=console, transient=True) as bar:
+        task, lines = bar.add_task("", total=None, line=""), StageLines()
+
+        def show(stage: str, done: int, total: int | None, unit: str) -> None:
+            now = time.perf_counter()
+            if stage != lines.stage:
+                lines.stage, lines.began = stage, now
+                bar.reset(task, total=total)
+            bar.update(task, completed=done, total=total, line=stage_line(stage, done, total, unit, now - lines.began))
+
+        yield show

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -19,6 +20,7 @@ from featpipe.kernels.classic import CLASSICS, binomial_kernel, box_kernel, clas
 from featpipe.kernels.files import LARGEST_BANK, read_kernels
 from featpipe.kernels.gabor import gabor_kernels, gabor_radius, spread_orientations
 from featpipe.kernels.gaussian import dog_kernel, gaussian_kernel, gaussian_radius, gradient_kernels, log_kernel
+from featpipe.kernels.textures import TEXTURE_EXAMPLES, TEXTURE_SOURCES, texture_kernels
 from featpipe.spec.banks import (
     BANKS,
     BankField,
@@ -36,6 +38,8 @@ from featpipe.spec.banks import (
     RandomBank,
 )
 from featpipe.spec.base import LARGEST_COUNT, Spec, as_list
+from featpipe.spec.fits import FitBank, LearnedBank
+from featpipe.spec.textures import TextureBank
 from featpipe.spec.words import suggest
 
 Float64 = npt.NDArray[np.float64]
@@ -133,13 +137,18 @@ class _Maker:
                     yield from self._gaussians(spec, sigma)
             case GaborBank():
                 yield from self._gabors(spec)
+            case TextureBank():
+                yield from texture_kernels(spec, self.take, self.error)
             case RandomBank():
                 yield from self._random(spec)
             case InlineBank(values=values):
                 yield from self._given(np.array(values, np.float64))
-            case FileBank(file=file):
+            case FileBank(file=file, order=order):
                 location = (*self.location, "kernels") if self.location else ()
-                yield from self._given(read_kernels(file, f"{self.where}.kernels", location))
+                where = f"{self.where}.kernels"
+                yield from self._given(read_kernels(file, where, location, order=order, inputs=self.channels))
+            case FitBank() | LearnedBank():
+                raise TypeError("a learned bank is no list of kernels until it has been learned")
             case _:
                 assert_never(spec)
 
@@ -239,6 +248,8 @@ class BankEntry:
     """The paper or function whose definition this is."""
     spec: BankSpec
     """The bank of the example."""
+    layer: dict[str, Any]
+    """What the example's convolve holds, as data of the caller's own."""
 
 
 _SIGMAS = {"sigmas": [1, 2, 4]}
@@ -249,6 +260,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     **{name: {"bank": name, **_SIGMAS} for name in ("gaussian", "gaussian-gradient", "log")},
     "dog": {"bank": "dog", **_SIGMAS, "ratio": 1.6},
     "gabor": {"bank": "gabor", "frequencies": [0.1, 0.2, 0.4], "orientations": 8},
+    **TEXTURE_EXAMPLES,
     "random": {"bank": {"fit": "random", "kernels": 16, "size": 5, "seed": 0}},
     "inline": {"kernels": [[[-1, 0, 1]], [[-1, 2, -1]]], "names": ["edge", "line"]},
     "file": {"kernels": "filters.npz:edges"},
@@ -261,6 +273,7 @@ _SOURCES = {
     "log": log_kernel,
     "dog": dog_kernel,
     "gabor": gabor_kernels,
+    **TEXTURE_SOURCES,
     "random": random_kernels,
 }
 """Where the docstring cites the source."""
@@ -303,7 +316,8 @@ def _entry(name: str) -> BankEntry:
     else:
         summary = _paragraph(type(spec))
         source = _cited(_SOURCES[name]) if name in _SOURCES else ""
-    return BankEntry(name, summary, _parameters(type(spec)), f"- convolve: {text}", source, spec)
+    example = f"- convolve: {text}"
+    return BankEntry(name, summary, _parameters(type(spec)), example, source, spec, deepcopy(layer))
 
 
 def _parameters(model: type[Spec]) -> tuple[BankParameter, ...]:
@@ -315,19 +329,29 @@ def _parameters(model: type[Spec]) -> tuple[BankParameter, ...]:
         text = _type_text(schemas[key])
         if any(isinstance(mark, BeforeValidator) and mark.func is as_list for mark in field.metadata):
             text = f"{_type_text(schemas[key]['items'])}, or a list of them"
-        default = "" if field.is_required() else f"{field.default:g}"
+        default = "" if field.is_required() else _default_text(field.default)
         shown = "kernels" if key in ("values", "file") else key
         parameters.append(BankParameter(shown, text, default, _plain(field.description or "")))
     return tuple(parameters)
+
+
+def _default_text(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_default_text, value))}]"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _type_text(schema: dict[str, Any]) -> str:
     """Say in words what a parameter's JSON schema allows."""
     if choices := schema.get("oneOf", schema.get("anyOf")):
         return " or ".join(map(_type_text, choices))
+    if words := schema.get("enum"):
+        return " or ".join(map(str, words))
     kind = schema["type"]
     if kind == "array":
         items = schema["items"]
+        if words := items.get("enum"):
+            return f"list of {', '.join(words)}"
         return "nested lists of numbers" if items.get("type") == "array" else f"list of {_type_text(items)}s"
     words = {"integer": "whole number", "number": "number", "string": "path"}[kind]
     bounds = {">": ("gt", "exclusiveMinimum"), "≥": ("ge", "minimum"), "≤": ("le", "maximum")}

@@ -78,6 +78,30 @@ def gradient_kernels(sigma: float, truncate: float = 4.0) -> tuple[Float64, Floa
     return along_y, along_y.T.copy()
 
 
+def derivative_kernel(sigma: float, orders: tuple[int, int], truncate: float = 4.0) -> Float64:
+    """Return a Gaussian's derivative.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation, in samples. Responses are not normalised for scale; that takes a factor of sigma^order.
+    orders : (int, int)
+        Of the derivative along y and along x, each 0 to 2.
+    truncate : float
+        Radius, in sigmas; at least one sample unless both orders are 0.
+
+    Returns
+    -------
+    (2 r + 1, 2 r + 1) float64
+
+    References
+    ----------
+    Koenderink and van Doorn 1987, Representation of local geometry in the visual system; as
+    ``scipy.ndimage.gaussian_filter(image, sigma, order=orders)``.
+    """
+    return np.outer(_row(sigma, truncate, orders[0]), _row(sigma, truncate, orders[1]))
+
+
 def log_kernel(sigma: float, truncate: float = 4.0) -> Float64:
     """Return the Laplacian of a Gaussian: negative in the centre, so bright blobs answer negatively.
 

@@ -10,10 +10,13 @@ from featpipe.geometry.axis import Span
 from featpipe.plan.budget import Budget, Resources
 from featpipe.plan.check import exclude_misfits
 from featpipe.plan.collection import Collection
+from featpipe.plan.fitting import check_fits
 from featpipe.plan.layout import owned_blocks
+from featpipe.plan.local import refuse_unequal_images, weight_bytes
 from featpipe.plan.model import MapPlan, Plan, Task
 from featpipe.plan.program import Program
 from featpipe.plan.resolve import make_program
+from featpipe.plan.schedule import node_shapes
 from featpipe.spec.pipeline import Pipeline
 
 
@@ -33,7 +36,13 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
         If a layer does not fit its input, or a task does not fit the memory.
     """
     program = make_program(pipeline.features, collection.channels)
+    fits = [
+        f"{request.title}: learned from {request.bank.patches:,} patches before the run" for request in program.fits
+    ]
     collection, notes = exclude_misfits(program, collection, pipeline.images.on_error)
+    refuse_unequal_images(program, collection)
+    kernels = weight_bytes(program, node_shapes(program, collection.shape))
+    resources = replace(resources, base_bytes=resources.base_bytes + kernels)
     budget = Budget(pipeline, collection, program, resources)
     large = pipeline.store.block is not None or budget.needs_blocks()
     maps = _make_maps(program, collection, large=large)
@@ -55,9 +64,10 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
         flops=budget.flops(),
         seconds=budget.seconds(),
         output_bytes=budget.output_bytes(maps),
-        notes=tuple(notes),
+        notes=(*notes, *fits),
     )
     _refuse_too_large(plan)
+    check_fits(plan)
     return replace(plan, tasks=tuple(_make_tasks(plan)))
 
 

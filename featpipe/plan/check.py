@@ -8,7 +8,8 @@ import numpy as np
 
 from featpipe.errors import Location, PlanError, Problem, key_path
 from featpipe.plan.collection import Collection
-from featpipe.plan.program import ROOT, GridOp, Program
+from featpipe.plan.local import position_problem
+from featpipe.plan.program import ROOT, GridOp, LocallyConnectedOp, Program
 from featpipe.plan.schedule import Shape, node_shapes
 
 
@@ -36,8 +37,10 @@ def exclude_misfits(program: Program, collection: Collection, on_error: str) -> 
         shape = (int(size[0]), int(size[1]))
         problems = shape_problems(program, shape)
         if problems:
+            small = any(min(one) < 1 for one in node_shapes(program, shape).values())
+            word = "is too small" if small else "does not fit"
             here = readable[(sizes[readable] == size).all(axis=1)]
-            misfits |= dict.fromkeys(map(int, here), f"{shape[0]}×{shape[1]} px is too small: {problems[0].what}")
+            misfits |= dict.fromkeys(map(int, here), f"{shape[0]}×{shape[1]} px {word}: {problems[0].what}")
             if on_error == "fail" or len(misfits) == len(readable):
                 raise PlanError(problems)
     if not misfits:
@@ -59,13 +62,18 @@ def shape_problems(program: Program, image: Shape) -> list[Problem]:
     shapes = node_shapes(program, image)
     problems: dict[Location, Problem] = {}
     for i, node in enumerate(program.nodes):
-        if min(shapes[i]) >= 1 or min(shapes[node.parent]) < 1:
-            continue
         above = shapes[node.parent]
+        misfit = None
+        if isinstance(node.op, LocallyConnectedOp) and min(shapes[i]) >= 1:
+            misfit = position_problem(node.op, shapes[i], above)
+        if (min(shapes[i]) >= 1 and misfit is None) or min(above) < 1:
+            continue
         left_by = (
             "" if node.parent == ROOT else f", left by {_name(program, node.parent)} from {image[0]}×{image[1]} images"
         )
-        if isinstance(node.op, GridOp):
+        if misfit is not None:
+            what, change = misfit
+        elif isinstance(node.op, GridOp):
             what = f"{node.op.grid[0]}×{node.op.grid[1]} cells do not fit its {above[0]}×{above[1]} input{left_by}."
             change = "Use fewer cells."
         else:

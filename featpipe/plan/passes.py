@@ -87,12 +87,14 @@ def _goes_on(node: Node, taken: int) -> bool:
     match node.op:
         case ActivateOp(name=name):
             return name in SIMPLE or name in ENCODERS
-        case FoldOp(by=by) | GridOp(by=by):
+        case FoldOp(by=by):
             return by != "std"
-        case PoolOp(by=by):
+        case GridOp(by=by, bins=bins):
+            return by != "std" and bins is None
+        case PoolOp(by=by, bins=bins):
             # padding other than zeros is made of samples, which must be at hand
             padded = any(sweep.mode != "zero" and sweep.before + sweep.after for sweep in node.sweeps)
-            return by != "std" and (taken == 0 or not padded)
+            return by != "std" and bins is None and (taken == 0 or not padded)
         case StandardiseOp() | DistanceOp():
             return True
     return False

@@ -22,10 +22,13 @@ from featpipe.geometry.axis import IDENTITY, Sweep
 from featpipe.geometry.window import Window
 from featpipe.kernels.bank import Labels
 from featpipe.kernels.factors import Factors
+from featpipe.kernels.positions import LocalKernels
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Statistic = Literal["max", "mean", "min", "sum", "l2", "std"]
+Formula = Literal["products", "eigenvalues", "bif", "sign", "argmax", "digits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +88,22 @@ class FoldOp:
     members: Int64
 
 
+@dataclass(frozen=True, eq=False)
+class CombineOp:
+    """Combine groups of features by a formula; see `featpipe.kernels.combining`, also for what the arrays hold."""
+
+    formula: Formula
+    starts: Int64
+    members: Int64
+    numbers: Float64
+
+
 @dataclass(frozen=True)
 class PoolOp:
-    """Summarise windows."""
+    """Summarise windows; with ``bins``, the sums are those of a histogram: how often each value is there."""
 
     by: Statistic
+    bins: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,8 @@ class GridOp:
 
     by: Statistic
     grid: tuple[int, int]
+    bins: int | None = None
+    """Of histograms, as in `PoolOp`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +131,35 @@ class LocalOp:
     epsilon: float
 
 
+@dataclass(frozen=True, eq=False)
+class LocallyConnectedOp:
+    """Correlate every window with the kernels of its position.
+
+    Parameters
+    ----------
+    kernels : LocalKernels
+    bias : (1, 1, k) or (oy, ox, k) float32
+    """
+
+    kernels: LocalKernels
+    bias: Float32
+
+    @property
+    def positions(self) -> tuple[int, int] | None:
+        """The shape (y, x) that the output must have; None for any."""
+        if self.bias.shape[:2] != (1, 1):
+            return self.bias.shape[0], self.bias.shape[1]
+        return self.kernels.positions
+
+
 @dataclass(frozen=True)
 class DistanceOp:
     """Turn |w - v|² - w · w, of every centroid v, and the components of w behind them into distances |w - v|."""
 
 
-Op = ConvolveOp | ActivateOp | FoldOp | PoolOp | GridOp | StandardiseOp | LocalOp | DistanceOp
+MapOp = ConvolveOp | LocallyConnectedOp | PoolOp | GridOp | LocalOp
+PointOp = ActivateOp | FoldOp | CombineOp | StandardiseOp | DistanceOp
+Op = MapOp | PointOp
 ROOT = -1
 """The parent of nodes that read the image."""
 
@@ -161,6 +200,8 @@ class Program:
     """Labels of the image's channels."""
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
+    fits: tuple[Any, ...] = ()
+    """The banks that must be learned first (`featpipe.plan.fitting.FitRequest`), those that others need before them."""
     passes: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
     laid_out: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
     geometries: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)

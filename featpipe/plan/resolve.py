@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from featpipe.errors import FeatpipeError, Location, PlanError, Problem, key_path
 from featpipe.geometry.axis import PaddingMode, Sweep
@@ -12,12 +13,19 @@ from featpipe.geometry.window import Window
 from featpipe.kernels.bank import Bank, Labels
 from featpipe.kernels.catalog import build_bank
 from featpipe.kernels.factors import factorise
+from featpipe.kernels.fitted import FittedBank
+from featpipe.kernels.positions import read_bias
+from featpipe.plan.combining import combine_features, histogram_labels
+from featpipe.plan.fitting import FitRequest, fit_key, placeholder, read_bank_file
+from featpipe.plan.importing import Imported, import_steps
 from featpipe.plan.labels import group_features, known_labels, merge_labels, split_labels
+from featpipe.plan.local import make_local
 from featpipe.plan.program import (
     POINT,
     ROOT,
     ActivateOp,
     ConvolveOp,
+    DistanceOp,
     FoldOp,
     GridOp,
     KernelGroup,
@@ -31,13 +39,18 @@ from featpipe.plan.program import (
     Statistic,
 )
 from featpipe.spec.banks import BinomialBank
+from featpipe.spec.combining import BifLayer, CodeLayer, EigenvaluesLayer, ProductsLayer
+from featpipe.spec.fits import FitBank, LearnedBank
+from featpipe.spec.importing import Import
 from featpipe.spec.layers import (
     ActivateLayer,
     Activation,
     Cells,
     Convolve,
     ConvolveLayer,
+    ImportLayer,
     Layer,
+    LocalLayer,
     ModulusLayer,
     Normalize,
     NormalizeLayer,
@@ -47,6 +60,7 @@ from featpipe.spec.layers import (
     ReduceLayer,
     SaveLayer,
 )
+from featpipe.spec.local import Local
 from featpipe.spec.padding import Padding
 from featpipe.spec.pipeline import Branch
 
@@ -56,7 +70,9 @@ HALVING = Convolve(
 """One step of the pyramid (Burt and Adelson 1983): [1 4 6 4 1]/16 along each axis, then every second pixel."""
 
 
-def make_program(features: dict[str, Branch], channels: Sequence[str]) -> Program:
+def make_program(
+    features: dict[str, Branch], channels: Sequence[str], fitted: Mapping[str, FittedBank] | None = None
+) -> Program:
     """Resolve every branch and scale of a pipeline.
 
     Parameters
@@ -65,22 +81,28 @@ def make_program(features: dict[str, Branch], channels: Sequence[str]) -> Progra
         Branch name to branch.
     channels : sequence of str
         Names of the images' channels.
+    fitted : mapping of str to FittedBank, optional
+        Learned banks by the key of their request; random kernels stand for those that are not there yet.
 
     Raises
     ------
     PlanError
         With every problem found: labels that are not there, kernels for another number of channels, ...
     """
-    builder = _Builder(channels)
+    builder = _Builder(channels, fitted or {})
     for name, branch in features.items():
         builder.add_branch(name, branch)
     if builder.problems:
         raise PlanError(builder.problems)
-    return Program(builder.channels, tuple(builder.nodes), tuple(builder.outputs))
+    return Program(builder.channels, tuple(builder.nodes), tuple(builder.outputs), tuple(builder.fits.values()))
 
 
 class _Builder:
-    def __init__(self, channels: Sequence[str]) -> None:
+    def __init__(self, channels: Sequence[str], fitted: Mapping[str, FittedBank]) -> None:
+        self.fitted = fitted
+        self.fits: dict[str, FitRequest] = {}
+        self.above: tuple[int, Sequence[Layer]] = (1, ())
+        """Scale of the branch, and its layers before the one that is added."""
         self.channels: tuple[Labels, ...] = tuple({"channel": name} for name in channels)
         self.nodes: list[Node] = []
         self.outputs: list[Output] = []
@@ -94,11 +116,16 @@ class _Builder:
             node = self._scaled(scale, (*location, "scales"))
             for i, layer in enumerate(branch.layers):
                 where = (*location, "layers", i)
+                self.above = (scale, branch.layers[:i])
                 if isinstance(layer, SaveLayer):
                     self.outputs.append(Output(f"{name}/{layer.save}/scale{scale}", name, scale, node))
                     continue
                 try:
-                    node = self._add_layer(node, layer, where)
+                    if isinstance(layer, ImportLayer):
+                        last = layer is branch.layers[-1]
+                        node = self._add_import(node, layer.imported, (*where, "import"), (name, scale), last=last)
+                    else:
+                        node = self._add_layer(node, layer, where)
                 except FeatpipeError as error:
                     self.problems += error.problems
                     break
@@ -151,11 +178,18 @@ class _Builder:
                 return self._add_reduce(parent, layer.reduce, (*where, "reduce"))
             case PoolLayer():
                 return self._add_pool(parent, layer.pool, (*where, "pool"))
+            case ProductsLayer() | EigenvaluesLayer() | BifLayer() | CodeLayer():
+                op, labels, title = combine_features(layer, features, where)
+                return self._append(parent, op, POINT, labels, title, where)
+            case LocalLayer():
+                return self._add_local(parent, layer.local, (*where, "local"))
             case NormalizeLayer():
                 return self._add_normalize(parent, layer.normalize, (*where, "normalize"))
         raise AssertionError(f"no op for {layer!r}")
 
     def _add_convolve(self, parent: int, spec: Convolve, where: Location) -> int:
+        if isinstance(spec.source, (FitBank, LearnedBank)):
+            return self._add_learned(parent, spec, where)
         inputs = self._features(parent)
         bank = build_bank(spec.source, len(inputs), spec.names, key_path(where), where)
         each = not bank.spans_channels if spec.channels is None else spec.channels == "each"
@@ -167,11 +201,7 @@ class _Builder:
             what = f"the kernels span {depth} channels, but {len(inputs)} features come in."
             raise _problem(where, what, f"Give kernels of {len(inputs)} channels, or 2-D ones.")
         count = len(bank.kernels)
-        bias = np.asarray(spec.bias, np.float32)
-        if bias.ndim and len(bias) != count:
-            raise _problem(
-                (*where, "bias"), f"has {len(bias)} values for {count} kernels.", "Give one, or one per kernel."
-            )
+        bias = _given_bias(spec, count, where)
         sweeps = _sweeps(bank.size, spec.stride, spec.dilation, spec.padding)
         op = ConvolveOp(
             _groups(bank, spec, each=each, depth=1 if each else len(inputs)),
@@ -186,6 +216,63 @@ class _Builder:
         if any(group.factors for group in op.groups):
             title += " separable" if all(group.factors for group in op.groups) else " partly separable"
         return self._append(parent, op, sweeps, labels, title, where)
+
+    def _add_learned(self, parent: int, spec: Convolve, where: Location) -> int:
+        """Add a learned bank: its projections, or its distances as two nodes."""
+        features, each = self._features(parent), spec.channels == "each"
+        inputs = 1 if each else len(features)
+        if isinstance(spec.source, LearnedBank):
+            learned = read_bank_file(spec, inputs, where)
+        else:
+            assert isinstance(spec.source, FitBank)
+            key = fit_key(*self.above, spec, [str(labels["channel"]) for labels in self.channels])
+            learned = self.fitted.get(key) or placeholder(spec.source, inputs)
+            if key not in self.fitted:
+                epsilon = spec.contrast.epsilon if spec.contrast else None
+                dilation = (spec.dilation[0], spec.dilation[1])
+                request = FitRequest(key, parent, spec.source, dilation, epsilon, inputs, each, where)
+                self.fits.setdefault(key, request)
+        bank, count = learned.bank(), len(learned.bias)
+        bias = learned.bias + np.asarray(_given_bias(spec, count, where), np.float64)
+        if spec.response == "distance":
+            bank, bias = learned.distance_bank()
+        sweeps = _sweeps(bank.size, spec.stride, spec.dilation, spec.padding)
+        groups = _groups(bank, spec, each=each, depth=inputs)
+        op = ConvolveOp(groups, bias.astype(np.float32), each, spec.contrast.epsilon if spec.contrast else None)
+        labels = [kernel.labels for kernel in bank.kernels]
+        if each:
+            labels = [merge_labels(kernel, one) for one in features for kernel in labels]
+        title = f"convolve {learned.name} {bank.size[0]}×{bank.size[1]}"
+        node = self._append(parent, op, sweeps, labels, title, where)
+        if spec.response == "distance":
+            node = self._append(node, DistanceOp(), POINT, labels[:count], "distance", where)
+        return node
+
+    def _add_import(self, parent: int, spec: Import, where: Location, saved: tuple[str, int], *, last: bool) -> int:
+        """Add an imported stack's layers, and the outputs that it saves for a branch and scale."""
+        steps = import_steps(spec, len(self._features(parent)), where)
+        if last and steps[-1].tap is not None:
+            what = f"{steps[-1].tap!r} is the last map of the branch, which is kept anyway."
+            raise _problem((*where, "taps"), what, "Remove this tap.")
+        for step in steps:
+            match step.layer:
+                case Imported(op=op, size=size, padding=padding, labels=labels, title=title):
+                    sweeps = _sweeps(size, [1, 1], [1, 1], padding)
+                    parent = self._append(parent, op, sweeps, labels, title, where)
+                case Activation():
+                    parent = self._add_activation(parent, step.layer, where)
+                case Pool():
+                    parent = self._add_pool(parent, step.layer, where)
+            if step.tap is not None:
+                name, scale = saved
+                self.outputs.append(Output(f"{name}/{step.tap}/scale{scale}", name, scale, parent))
+        return parent
+
+    def _add_local(self, parent: int, spec: Local, where: Location) -> int:
+        op, labels = make_local(spec, len(self._features(parent)), where)
+        size = op.kernels.shape.size
+        sweeps = _sweeps(size, spec.stride, [1, 1], spec.padding)
+        return self._append(parent, op, sweeps, labels, f"local {size[0]}×{size[1]}", where)
 
     def _add_activation(self, parent: int, spec: Activation, where: Location) -> int:
         features = self._features(parent)
@@ -213,13 +300,16 @@ class _Builder:
 
     def _add_pool(self, parent: int, spec: Pool, where: Location) -> int:
         features = self._features(parent)
+        by: Statistic = "sum" if spec.by == "histogram" else spec.by
+        if spec.bins is not None:
+            features = histogram_labels(features, spec.bins, where)
         if isinstance(spec.over, Cells):
             rows, cols = spec.over.grid
             title = f"pool {spec.by} " + ("global" if rows == cols == 1 else f"grid {rows}×{cols}")
-            return self._append(parent, GridOp(spec.by, (rows, cols)), POINT, features, title, where)
+            return self._append(parent, GridOp(by, (rows, cols), spec.bins), POINT, features, title, where)
         sweeps = _sweeps((spec.over[0], spec.over[1]), spec.stride or spec.over, [1, 1], spec.padding)
         return self._append(
-            parent, PoolOp(spec.by), sweeps, features, f"pool {spec.by} {spec.over[0]}×{spec.over[1]}", where
+            parent, PoolOp(by, spec.bins), sweeps, features, f"pool {spec.by} {spec.over[0]}×{spec.over[1]}", where
         )
 
     def _add_normalize(self, parent: int, spec: Normalize, where: Location) -> int:
@@ -236,6 +326,17 @@ class _Builder:
                 what = f"has {len(values)} values for {len(features)} features."
                 raise _problem((*where, name), what, "Give one, or one per feature.")
         return self._append(parent, StandardiseOp(mean, std), POINT, features, "normalize", where)
+
+
+def _given_bias(spec: Convolve, count: int, where: Location) -> npt.NDArray[np.float32]:
+    """Return what is added to the responses of so many kernels: one number, or one for each."""
+    if isinstance(spec.bias, str):
+        bias = read_bias(spec.bias, key_path((*where, "bias")), (*where, "bias"))
+    else:
+        bias = np.asarray(spec.bias, np.float32)
+    if bias.ndim and len(bias) != count:
+        raise _problem((*where, "bias"), f"has {len(bias)} values for {count} kernels.", "Give one, or one per kernel.")
+    return bias
 
 
 def _problem(where: Location, what: str, change: str) -> PlanError:

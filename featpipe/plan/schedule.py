@@ -17,7 +17,17 @@ from math import ceil
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE
 from featpipe.plan.passes import Pass, split_passes
-from featpipe.plan.program import ROOT, ConvolveOp, GridOp, LocalOp, Node, Program
+from featpipe.plan.program import (
+    ROOT,
+    CombineOp,
+    ConvolveOp,
+    GridOp,
+    LocallyConnectedOp,
+    LocalOp,
+    Node,
+    PoolOp,
+    Program,
+)
 
 Spans = tuple[Span, Span]
 Shape = tuple[int, int]
@@ -125,7 +135,7 @@ def make_schedule(
         readers.setdefault(parent, []).append(i)
     kept = set(wants) | set(given)
     for parent, children in readers.items():
-        if len(children) > 1 or isinstance(program.nodes[children[0]].op, (ConvolveOp, LocalOp)):
+        if len(children) > 1 or isinstance(program.nodes[children[0]].op, (ConvolveOp, LocalOp, LocallyConnectedOp)):
             kept.add(parent)
     kept |= {i for i in needs if i != ROOT and isinstance(program.nodes[i].op, GridOp)}
     segments = []
@@ -156,7 +166,7 @@ def strip_rows(program: Program, schedule: Schedule, segment: Segment) -> int:
         if isinstance(this.op, GridOp):
             continue
         sweep = this.sweeps[0]
-        if isinstance(this.op, (ConvolveOp, LocalOp)):
+        if isinstance(this.op, (ConvolveOp, LocalOp, LocallyConnectedOp)):
             tall = max(tall, sweep.extent)
         else:
             overlap += max(0, sweep.extent - sweep.stride) * stride
@@ -174,7 +184,7 @@ def strip_bytes(program: Program, schedule: Schedule, segment: Segment, rows: in
     y, most, made, working = Span(0, min(rows, y.length)), 0, 0, BUFFERS
     for one in reversed(split_passes(program, segment.nodes)):
         if not one.panels:  # the last pass writes into the map itself, unless it is a node by itself
-            made = y.length * x.length * program.width(one.nodes[-1]) * FLOAT
+            made = _made_alone(program.nodes[one.nodes[0]], made, y.length * x.length)
         columns, windows = x.length, 0
         for node in reversed(one.nodes):
             this = program.nodes[node]
@@ -197,7 +207,17 @@ def _scratch_factor(program: Program, one: Pass) -> int:
     op = program.nodes[one.nodes[0]].op
     if isinstance(op, LocalOp) or (isinstance(op, ConvolveOp) and op.epsilon is not None):
         return 12  # moments in float64
-    return 2 if one.panels else 6
+    lean = one.panels or isinstance(op, CombineOp) or (isinstance(op, (PoolOp, GridOp)) and op.bins is not None)
+    return 2 if lean else 6
+
+
+def _made_alone(node: Node, made: int, samples: int) -> int:
+    """Return the bytes of what a node by itself makes of a strip, beside the ``made`` of what follows."""
+    if isinstance(node.op, GridOp) and node.op.bins is not None:
+        return 12 * node.op.grid[0] * node.op.grid[1] * len(node.features)  # counts in float64, and as float32
+    if isinstance(node.op, PoolOp) and node.op.bins is not None:
+        return made
+    return samples * len(node.features) * FLOAT
 
 
 def map_bytes(program: Program, node: int, spans: Spans) -> int:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from featpipe.geometry.grid import ceil_div
 from featpipe.plan.collection import Collection
-from featpipe.plan.cost import node_flops, node_seconds
+from featpipe.plan.cost import node_flops, node_parameters, node_seconds
 from featpipe.plan.layout import array_plan
 from featpipe.plan.model import MapPlan, Plan
 from featpipe.plan.schedule import node_shapes
@@ -100,6 +100,7 @@ def _branch_facts(plan: Plan, a_map: MapPlan) -> Facts:
                 "stride": [window.stride for window in windows] if windows else None,
                 "halo": [list(window.halo) for window in windows] if windows else None,
                 "dtype": "float32",
+                "parameters": node_parameters(plan.program, i, most[i][0] * most[i][1]),
                 "flop_per_image": node_flops(plan.program, i, most[i][0] * most[i][1]),
                 "seconds_per_image": node_seconds(plan.program, i, most),
                 "stored_as": saved.get(i),

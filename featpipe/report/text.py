@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, JustifyMethod, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from featpipe.report.sections import code, make_table, section, spaced, titled
 from featpipe.report.store import label_texts
 from featpipe.report.units import (
     brief_text,
@@ -27,28 +28,28 @@ Facts = Mapping[str, Any]
 
 def render_plan(facts: Facts) -> RenderableType:
     """Return a plan for people."""
-    parts: list[RenderableType] = [_section("Images", _images(facts["images"]))]
+    parts: list[RenderableType] = [section("Images", _images(facts["images"]))]
     parts += [_layers(branch, facts["store"]["dtype"]) for branch in facts["branches"]]
-    parts += [_maps(facts["store"]), _section("Run", _run(facts)), _section("Memory", _memory(facts["memory"]))]
+    parts += [_maps(facts["store"]), section("Run", _run(facts)), section("Memory", _memory(facts["memory"]))]
     if facts["notes"]:
-        parts.append(_section("Notes", facts["notes"]))
-    return _spaced(parts)
+        parts.append(section("Notes", facts["notes"]))
+    return spaced(parts)
 
 
 def render_run(facts: Facts) -> RenderableType:
     """Return what a run did for people."""
-    parts: list[RenderableType] = [_section(_STATUS_TITLES[facts["status"]], _run_lines(facts))]
+    parts: list[RenderableType] = [section(_STATUS_TITLES[facts["status"]], _run_lines(facts))]
     if facts["failed"]:
         parts.append(_failures(facts))
-    parts.append(_code("To open it in Python:", facts["open"]) if facts["open"] else "")
-    return _spaced([part for part in parts if part])
+    parts.append(code("To open it in Python:", facts["open"]) if facts["open"] else "")
+    return spaced([part for part in parts if part])
 
 
 def render_store(facts: Facts) -> RenderableType:
     """Return what a store holds for people."""
-    parts: list[RenderableType] = [_section("Store", _store_lines(facts)), _section("Images", _store_images(facts))]
+    parts: list[RenderableType] = [section("Store", _store_lines(facts)), section("Images", _store_images(facts))]
     parts += [_stored_map(one) for one in facts["maps"]]
-    return _spaced(parts)
+    return spaced(parts)
 
 
 def render_ingest(facts: Facts) -> RenderableType:
@@ -62,76 +63,34 @@ def render_ingest(facts: Facts) -> RenderableType:
     if failed:
         name, why = next(iter(failed.items()))
         lines.append(f"{count_text(len(failed), 'image')} FAILED, e.g. {_reason(name, why)}")
-    return _spaced([_section("Done", lines), _code("In the pipeline file:", ["images:", f"  path: {facts['path']}"])])
+    return spaced([section("Done", lines), code("In the pipeline file:", ["images:", f"  path: {facts['path']}"])])
 
 
 def render_banks(banks: Iterable[Facts]) -> RenderableType:
     """Return the banks there are as a table."""
-    table = _table("bank", "parameters", "what it is")
+    table = make_table("bank", "parameters", "what it is")
     table.columns[0].style = "bold"
     table.columns[0].no_wrap = True
     for bank in banks:
         table.add_row(bank["name"], ", ".join(map(_parameter, bank["parameters"])), bank["summary"])
-    return _spaced([table, Text("featpipe banks show NAME tells more about one.", style="dim")])
+    return spaced([table, Text("featpipe banks show NAME tells more about one.", style="dim")])
 
 
 def render_bank(bank: Facts) -> RenderableType:
     """Return one bank for people."""
-    parts: list[RenderableType] = [_section(bank["name"], [bank["summary"]])]
+    parts: list[RenderableType] = [section(bank["name"], [bank["summary"]])]
     if bank["parameters"]:
-        table = _table("parameter", "value", "default", "meaning")
+        table = make_table("parameter", "value", "default", "meaning")
         for one in bank["parameters"]:
             table.add_row(one["name"], one["type"], one["default"] or "must be given", one["description"])
         parts.append(table)
-    parts.append(_code("In the pipeline file, under layers:", [bank["example"]]))
+    parts.append(code("In the pipeline file, under layers:", [bank["example"]]))
     if bank["source"]:
-        parts.append(_section("Source", [bank["source"]]))
-    return _spaced(parts)
+        parts.append(section("Source", [bank["source"]]))
+    return spaced(parts)
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------------
-
-
-def _spaced(parts: Iterable[RenderableType]) -> Group:
-    lines: list[RenderableType] = []
-    for part in parts:
-        lines += [part, ""]
-    return Group(*lines[:-1])
-
-
-def _section(title: str, lines: Iterable[str]) -> RenderableType:
-    rows: list[RenderableType] = []
-    indent = max(7, len(title)) + 2
-    for i, line in enumerate(lines):
-        head = Text((title if i == 0 else "").ljust(indent), style="bold")
-        if " " not in line:  # a path stays in one piece, however long: it will be copied
-            rows.append(Text.assemble(head, line, no_wrap=True, overflow="ignore"))
-            continue
-        grid = Table.grid()
-        grid.add_column(width=indent)
-        grid.add_column()
-        grid.add_row(head, Text(line))
-        rows.append(grid)
-    return Group(*rows)
-
-
-def _code(title: str, lines: Iterable[str]) -> RenderableType:
-    # One line of code must stay one line, however long: it will be copied.
-    code = (Text(f"    {line}", style="cyan", no_wrap=True, overflow="ignore") for line in lines)
-    return Group(Text(title), *code)
-
-
-def _table(*columns: str, right: Sequence[str] = (), wrap: str = "") -> Table:
-    """Return an empty table; ``wrap`` names the one column that gives way on a narrow terminal, if not all do."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for name in columns:
-        justify: JustifyMethod = "right" if name in right else "left"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=wrap not in ("", name))
-    return table
-
-
-def _titled(title: str, more: str, table: RenderableType) -> RenderableType:
-    return Group(Text.assemble((title, "bold"), f"  {more}" if more else ""), Padding(table, (0, 0, 0, 2)))
 
 
 def _images(images: Facts) -> Iterator[str]:
@@ -157,15 +116,16 @@ def _reason(name: str, why: str) -> str:
 
 
 def _layers(branch: Facts, dtype: str) -> RenderableType:
-    table = _table(
+    table = make_table(
         "layer",
         "output y×x×k",
         "window",
         "stride",
         "halo",
+        "weights",
         "FLOP/image",
         "≈ time",
-        right=("FLOP/image", "≈ time"),
+        right=("weights", "FLOP/image", "≈ time"),
         wrap="layer",
     )
     for layer in branch["layers"]:
@@ -178,10 +138,11 @@ def _layers(branch: Facts, dtype: str) -> RenderableType:
             shape_text(layer["window"]) if layer["window"] else "cell",
             _pair(layer["stride"]) if layer["stride"] else "",
             _halo(layer["halo"]) if layer["halo"] else "",
+            scaled_text(layer["parameters"]) if layer["parameters"] else "",
             scaled_text(layer["flop_per_image"]) if layer["flop_per_image"] else "",
             brief_text(layer["seconds_per_image"]),
         )
-    return _titled(f"{branch['branch']}, scale {branch['scale']}", f"computed in float32, stored as {dtype}", table)
+    return titled(f"{branch['branch']}, scale {branch['scale']}", f"computed in float32, stored as {dtype}", table)
 
 
 def _tight(facts: Facts) -> str:
@@ -201,7 +162,7 @@ def _halo(halo: Sequence[Sequence[int]]) -> str:
 
 def _maps(store: Facts) -> RenderableType:
     right = ("shards", "size", "total")
-    table = _table("map", "shape", "shards", "shard", "size", "total", right=right, wrap="shape")
+    table = make_table("map", "shape", "shards", "shard", "size", "total", right=right, wrap="shape")
     for one in store["maps"]:
         table.add_row(
             one["map"],
@@ -211,7 +172,7 @@ def _maps(store: Facts) -> RenderableType:
             bytes_text(one["shard_bytes"]),
             bytes_text(one["bytes"]),
         )
-    parts: list[RenderableType] = [_titled("Store", f"{store['path']}, {store['dtype']}", table)]
+    parts: list[RenderableType] = [titled("Store", f"{store['path']}, {store['dtype']}", table)]
     apart = [one["map"] for one in store["maps"] if not one["stacked"]]
     notes = [f"An array for each image, as the images differ in size: {', '.join(apart)}."] if apart else []
     parts += [Padding(Text(note), (0, 0, 0, 2)) for note in (*notes, store["there"]) if note]
@@ -270,7 +231,7 @@ def _run_lines(facts: Facts) -> Iterator[str]:
 
 def _failures(facts: Facts, most: int = 5) -> RenderableType:
     """Return the reasons of failed images, the commonest first, each with the first paths."""
-    table = _table("failed", "why", "which", right=("failed",))
+    table = make_table("failed", "why", "which", right=("failed",))
     reasons = facts["failures"]
     for one in reasons[:most]:
         paths = one["paths"][:3]
@@ -298,7 +259,7 @@ def _store_images(facts: Facts) -> Iterator[str]:
 
 def _stored_map(one: Facts) -> RenderableType:
     if "most" not in one:
-        return _titled(one["name"], "nothing yet", Text())
+        return titled(one["name"], "nothing yet", Text())
     many = "" if one["stacked"] else f", {count_text(one['arrays'], 'array')}, one for each image"
     ratio = one["bytes"] / max(1, one["disk_bytes"])
     grid = Table.grid(padding=(0, 2))
@@ -308,7 +269,7 @@ def _stored_map(one: Facts) -> RenderableType:
     grid.add_row("shards", Text(f"{shape_text(one['shard'])} of chunks {shape_text(one['chunk'])}"))
     sizes = f"{bytes_text(one['bytes'])}, on disk {bytes_text(one['disk_bytes'])} ({ratio:.1f} times smaller)"
     grid.add_row("size", Text(sizes))
-    return _titled(one["name"], f"{shape_text(one['least'], one['most'])} {one['dtype']}{many}", grid)
+    return titled(one["name"], f"{shape_text(one['least'], one['most'])} {one['dtype']}{many}", grid)
 
 
 def _parameter(parameter: Facts) -> str:

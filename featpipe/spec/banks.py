@@ -29,7 +29,9 @@ from featpipe.spec.base import (
     unknown_keys,
     wrong,
 )
+from featpipe.spec.fits import FitBank, LearnedBank, read_learned
 from featpipe.spec.inline import Kernels, read_kernels
+from featpipe.spec.textures import TEXTURES, NamedTexture, TextureSpec
 from featpipe.spec.words import suggest
 
 ClassicName = Literal["identity", "sobel", "scharr", "prewitt", "laplacian", "outline", "sharpen", "emboss"]
@@ -121,11 +123,13 @@ class GaborBank(Spec):
 
 
 class FileBank(Spec):
-    """Kernels from a ``.npy`` or ``.npz`` file, ``(k, y, x)`` or ``(k, y, x, c)``."""
+    """Kernels from a ``.npy``, ``.npz`` or ``.safetensors`` file, ``(k, y, x)`` or ``(k, y, x, c)``."""
 
     name: Literal["file"]
     file: PathText
-    """Path of the file (absolute once the pipeline has been read), with ``:key`` after an ``.npz``."""
+    """Path (absolute once the pipeline has been read), with ``:key`` after an ``.npz`` or ``.safetensors``."""
+    order: Literal["auto", "kyxc", "kcyx"] = "auto"
+    """Of four axes; auto takes safetensors for PyTorch's kcyx, and NumPy's files where only axis 1 fits the input."""
 
 
 class InlineBank(Spec):
@@ -148,7 +152,10 @@ class RandomBank(Spec):
     """Seed of the generator."""
 
 
-NamedBank = ClassicBank | BoxBank | BinomialBank | GaussianBank | GaussianGradientBank | LogBank | DogBank | GaborBank
+NamedBank = (
+    ClassicBank | BoxBank | BinomialBank | GaussianBank | GaussianGradientBank | LogBank | DogBank | GaborBank
+    | NamedTexture
+)  # fmt: skip
 """Banks that ``convolve: {bank: NAME, ...}`` names, their parameters beside the name."""
 
 CLASSIC_NAMES: tuple[str, ...] = get_args(ClassicName)
@@ -161,12 +168,15 @@ BANKS: dict[str, type[NamedBank]] = {
     "log": LogBank,
     "dog": DogBank,
     "gabor": GaborBank,
+    **TEXTURES,
 }
 """Every bank a pipeline can name, and its parameters."""
 
 
 def _bank_tag(bank: Any) -> str | None:
     name = bank.get("name") if isinstance(bank, Mapping) else getattr(bank, "name", None)
+    if name in TEXTURES:
+        return "(texture)"
     return "(classic)" if name in CLASSIC_NAMES else f"({name})"
 
 
@@ -179,9 +189,12 @@ BankSpec = Annotated[
     | Annotated[LogBank, Tag("(log)")]
     | Annotated[DogBank, Tag("(dog)")]
     | Annotated[GaborBank, Tag("(gabor)")]
+    | Annotated[TextureSpec, Tag("(texture)")]
     | Annotated[FileBank, Tag("(file)")]
     | Annotated[InlineBank, Tag("(inline)")]
-    | Annotated[RandomBank, Tag("(random)")],
+    | Annotated[RandomBank, Tag("(random)")]
+    | Annotated[FitBank, Tag("(fit)")]
+    | Annotated[LearnedBank, Tag("(learned)")],
     Discriminator(_bank_tag),
 ]
 
@@ -208,14 +221,15 @@ def read_bank(value: object, info: ValidationInfo) -> object:
 
 def _read_named(bank: object, beside: dict[str, object]) -> object:
     if isinstance(bank, Mapping):
-        if bank.get("fit") != "random":
-            found = f"fit: {describe(bank['fit'])}" if "fit" in bank else "a mapping without fit"
-            change = "Write bank: NAME with its parameters beside it, or bank: {fit: random, kernels: 16, size: 3}."
-            raise wrong(Flaw(f"must be a bank's name or {{fit: random, …}}, got {found}.", change, ("bank",)))
+        if "fit" not in bank and "file" not in bank:
+            change = "Write bank: NAME with its parameters beside it, or bank: {fit: kmeans, kernels: 100, size: 6}."
+            raise wrong(Flaw("must be a bank's name, {fit: …} or {file: …}, got a mapping without.", change, ("bank",)))
         if beside:
             raise unknown_keys(list(beside))
         if "name" in bank:
             raise wrong(Flaw(UNKNOWN_KEY, at=("bank", "name"), on_key=True))
+        if (learned := read_learned(bank)) is not None:
+            return learned
         return {**{key: item for key, item in bank.items() if key != "fit"}, "name": "random"}
     if not isinstance(bank, str):
         raise wrong(Flaw(f"must be a bank's name, got {describe(bank)}.", f"(banks: {', '.join(BANKS)})", ("bank",)))

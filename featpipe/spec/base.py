@@ -148,3 +148,14 @@ PositiveNumberOrList = Annotated[
     Annotated[PositiveNumber, ONE] | Annotated[list[PositiveNumber], Field(min_length=1), LIST],
     ONE_OR_LIST,
 ]
+
+
+def _one_list_or_path(value: Any) -> str:
+    return "(path)" if isinstance(value, str) else _one_or_list(value)
+
+
+Bias = Annotated[
+    Annotated[Number, ONE] | Annotated[list[Number], Field(min_length=1), LIST] | Annotated[PathText, Tag("(path)")],
+    Discriminator(_one_list_or_path),
+]
+"""One number, a list, or a file of weights."""

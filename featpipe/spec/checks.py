@@ -11,6 +11,10 @@ from typing import Any
 from featpipe.errors import Location, Problem
 from featpipe.spec.messages import Finding, where
 
+TENSORS = ".safetensors"
+FILE_KEYS = {"convolve": ("kernels", "bias"), "local": ("kernels", "bias"), "import": ("file",)}
+"""What in a layer may be the path of a file with weights."""
+
 
 def check_branches(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what is wrong between the branches, and between the layers of each."""
@@ -30,9 +34,19 @@ def _check_saves(layers: list[Any], above: Location) -> Iterator[Finding]:
         for i, layer in enumerate(layers)
         if isinstance(layer, Mapping) and isinstance(layer.get("save"), str)
     ]
-    yield from _same_but_for_case(saves, on_key=False)
+    yield from _same_but_for_case([*saves, *_taps(layers, above)], on_key=False)
     if saves and saves[-1][1] == (*above, len(layers) - 1, "save"):
         yield _finding(saves[-1][1], "the last map of a branch is kept anyway.", "Remove this save.")
+
+
+def _taps(layers: list[Any], above: Location) -> Iterator[tuple[str, Location]]:
+    """Yield the maps that imported stacks save."""
+    for i, layer in enumerate(layers):
+        stack = layer.get("import") if isinstance(layer, Mapping) else None
+        taps = stack.get("taps") if isinstance(stack, Mapping) else None
+        for index, name in taps.items() if isinstance(taps, Mapping) else ():
+            if isinstance(name, str):
+                yield name, (*above, i, "import", "taps", index)
 
 
 def _same_but_for_case(names: list[tuple[str, Location]], on_key: bool) -> Iterator[Finding]:
@@ -74,15 +88,18 @@ def resolve_path(path: str, folder: Path) -> str:
 
 
 def split_file(path: str) -> tuple[str, str | None]:
-    """Split ``kernels.npz:key`` into file and key.
+    """Split ``kernels.npz:key`` or ``weights.safetensors:key`` into file and key.
 
     Examples
     --------
     >>> split_file("banks/lm.npz:edges")
     ('banks/lm.npz', 'edges')
     """
-    stem, colon, key = path.rpartition(".npz:")
-    return (stem + ".npz", key) if colon else (path, None)
+    for suffix in (".npz", TENSORS):
+        stem, colon, key = path.rpartition(f"{suffix}:")
+        if colon:
+            return stem + suffix, key
+    return path, None
 
 
 def _kernel_files(data: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
@@ -90,9 +107,12 @@ def _kernel_files(data: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
     for name, branch in features.items() if isinstance(features, Mapping) else ():
         layers = branch.get("layers") if isinstance(branch, Mapping) else None
         for i, layer in enumerate(layers if isinstance(layers, list) else ()):
-            convolve = layer.get("convolve") if isinstance(layer, Mapping) else None
-            if isinstance(convolve, Mapping) and isinstance(convolve.get("kernels"), str):
-                yield ("features", name, "layers", i, "convolve", "kernels"), convolve["kernels"]
+            for op, keys in FILE_KEYS.items():
+                options = layer.get(op) if isinstance(layer, Mapping) else None
+                options = options if isinstance(options, Mapping) else {}
+                for key in keys:
+                    if isinstance(options.get(key), str):
+                        yield ("features", name, "layers", i, op, key), options[key]
 
 
 def _check_kernel_file(location: Location, value: str, folder: Path) -> Iterator[Finding]:
@@ -100,10 +120,18 @@ def _check_kernel_file(location: Location, value: str, folder: Path) -> Iterator
     if not value or "\0" in value:
         return
     full = Path(resolve_path(path, folder))
-    if full.suffix == ".npz" and not key:
-        yield _finding(location, f"{value!r} does not say which array of the file.", "Write it as FILE.npz:NAME.")
-    elif full.suffix not in (".npy", ".npz"):
-        yield _finding(location, f"must be a .npy file, FILE.npz:NAME, or a list of kernels, got {value[:60]!r}.")
+    of_many, whole = full.suffix in (".npz", TENSORS), location[-2] == "import"
+    if whole and (full.suffix != TENSORS or key):
+        change = "In PyTorch: safetensors.torch.save_file(model.state_dict(), FILE)."
+        yield _finding(location, f"must be a whole {TENSORS} file, got {value[:60]!r}.", change)
+    elif of_many and not key and not whole:
+        what = f"{value!r} does not say which array of the file."
+        yield _finding(location, what, f"Write it as FILE{full.suffix}:NAME.")
+    elif full.suffix != ".npy" and not of_many:
+        instead = {("convolve", "kernels"): "a list of kernels", ("local", "kernels"): "{fit: random, …}"}
+        other = instead.get((str(location[-2]), str(location[-1])), "a number or a list")
+        what = f"must be a .npy file, FILE.npz:NAME, FILE{TENSORS}:NAME, or {other}, got {value[:60]!r}."
+        yield _finding(location, what)
     elif not _is_file(full):
         yield _finding(location, f"there is no file {full}.", "Paths are relative to the pipeline file.")
 

@@ -6,12 +6,17 @@ from typing import Any, assert_never
 
 from featpipe.spec.activations import Activation
 from featpipe.spec.banks import FileBank, InlineBank, RandomBank
+from featpipe.spec.combining import BifLayer, CodeLayer, EigenvaluesLayer, ProductsLayer
+from featpipe.spec.fits import FitBank, LearnedBank
+from featpipe.spec.importing import Import
 from featpipe.spec.layers import (
     ActivateLayer,
     Cells,
     Convolve,
     ConvolveLayer,
+    ImportLayer,
     Layer,
+    LocalLayer,
     ModulusLayer,
     Normalize,
     NormalizeLayer,
@@ -20,6 +25,7 @@ from featpipe.spec.layers import (
     ReduceLayer,
     SaveLayer,
 )
+from featpipe.spec.local import Local
 from featpipe.spec.padding import Padding
 from featpipe.spec.pipeline import Pipeline
 
@@ -62,6 +68,16 @@ def _layer(layer: Layer) -> dict[str, Any] | str:
             return {"pool": _pool(layer.pool)}
         case NormalizeLayer():
             return {"normalize": _normalize(layer.normalize)}
+        case ImportLayer():
+            return {"import": _import(layer.imported)}
+        case LocalLayer():
+            return {"local": _local(layer.local)}
+        case ProductsLayer():
+            return "products"
+        case EigenvaluesLayer():
+            return "eigenvalues"
+        case BifLayer() | CodeLayer():
+            return layer.model_dump(exclude_none=True)
         case SaveLayer():
             return {"save": layer.save}
         case _:
@@ -77,12 +93,29 @@ def _bank(convolve: Convolve) -> dict[str, Any]:
     match convolve.source:
         case InlineBank(values=values):
             return {"kernels": values}
-        case FileBank(file=file):
-            return {"kernels": file}
+        case FileBank(file=file, order=order):
+            return {"kernels": file, "order": order}
+        case LearnedBank(file=file):
+            return {"bank": {"file": file}}
+        case FitBank(whiten=whiten):
+            numbers = convolve.source.model_dump(exclude={"name", "whiten", "iterations"}, exclude_none=True)
+            rounds = {"iterations": convolve.source.iterations} if convolve.source.fit == "kmeans" else {}
+            return {"bank": {**numbers, **rounds, "whiten": whiten.model_dump() if whiten else False}}
         case RandomBank():
             return {"bank": {"fit": "random", **convolve.source.model_dump(exclude={"name"})}}
         case _:
             return {"bank": convolve.source.name, **convolve.source.model_dump(exclude={"name"})}
+
+
+def _import(stack: Import) -> dict[str, Any]:
+    data = stack.model_dump(exclude={"taps", "padding", "pool", "activation"}, exclude_none=True)
+    padding = {} if stack.padding is None else {"padding": _padding(stack.padding)}
+    taps = {str(index): name for index, name in stack.taps.items()}
+    return {**data, **padding, "taps": taps, "pool": _pool(stack.pool), "activation": _activation(stack.activation)}
+
+
+def _local(local: Local) -> dict[str, Any]:
+    return {**local.model_dump(exclude={"padding"}, exclude_none=True), "padding": _padding(local.padding)}
 
 
 def _padding(padding: Padding) -> str | dict[str, Any]:
@@ -96,10 +129,11 @@ def _activation(activation: Activation) -> str | dict[str, Any]:
 
 
 def _pool(pool: Pool) -> dict[str, Any]:
+    bins = {} if pool.bins is None else {"bins": pool.bins}
     if isinstance(pool.over, Cells):
-        return {pool.by: pool.over.model_dump()}
+        return {pool.by: pool.over.model_dump(), **bins}
     stride = {} if pool.stride is None else {"stride": pool.stride}
-    return {pool.by: pool.over, **stride, "padding": _padding(pool.padding)}
+    return {pool.by: pool.over, **bins, **stride, "padding": _padding(pool.padding)}
 
 
 def _normalize(normalize: Normalize) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from typing import Any
 
 from featpipe.errors import Location
 from featpipe.spec.activations import SoftThreshold, Split
-from featpipe.spec.banks import BANKS, RandomBank
+from featpipe.spec.banks import BANKS, FileBank, RandomBank
 from featpipe.spec.base import Spec
+from featpipe.spec.combining import Bif, Code
+from featpipe.spec.fits import FitBank, Whiten
+from featpipe.spec.importing import Import
 from featpipe.spec.layers import (
     OPS,
-    STATISTICS,
     Cells,
     Contrast,
     Convolve,
@@ -19,8 +21,10 @@ from featpipe.spec.layers import (
     Normalize,
     Reduce,
 )
+from featpipe.spec.local import DrawnKernels, Local
 from featpipe.spec.padding import ExplicitPadding
 from featpipe.spec.pipeline import Branch, Images, Pipeline, RandomSplit, Store
+from featpipe.spec.pooling import POOLINGS
 
 
 def known_keys(location: Location, data: object) -> list[str]:
@@ -67,11 +71,25 @@ def _layer_keys(location: Location, value: Any) -> list[str]:
             bank = value.get("bank") if isinstance(value, Mapping) else None
             options = [key for key in _fields(Convolve) if key != "source"]
             parameters = _fields(BANKS[bank], "name") if isinstance(bank, str) and bank in BANKS else []
+            if isinstance(value, Mapping) and isinstance(value.get("kernels"), str):
+                parameters = _fields(FileBank, "name", "file")
             return ["bank", "kernels", *parameters, *options]
         case ("convolve", "bank"):
-            return ["fit", *_fields(RandomBank, "name")]
+            fit = value.get("fit") if isinstance(value, Mapping) else None
+            fields = _fields(RandomBank if fit == "random" else FitBank, "name", "fit")
+            return ["file"] if isinstance(value, Mapping) and "file" in value else ["fit", *fields]
+        case ("convolve", "bank", "whiten"):
+            return _fields(Whiten)
         case ("convolve", "contrast"):
             return _fields(Contrast)
+        case ("import",):
+            return _fields(Import)
+        case ("import", "pool" | "activation" as part, *rest):
+            return _layer_keys(({"activation": "activate"}.get(part, part), *rest), value)
+        case ("local",):
+            return _fields(Local)
+        case ("local", "kernels"):
+            return _fields(DrawnKernels)
         case (*_, "padding"):
             return _fields(ExplicitPadding)
         case ("activate",):
@@ -81,11 +99,15 @@ def _layer_keys(location: Location, value: Any) -> list[str]:
         case ("activate", "soft-threshold"):
             return _fields(SoftThreshold)
         case ("pool",):
-            return [*STATISTICS, "stride", "padding"]
+            return [*POOLINGS, "bins", "stride", "padding"]
         case ("pool", _):
             return _fields(Cells)
         case ("reduce",):
             return _fields(Reduce)
+        case ("bif",):
+            return _fields(Bif)
+        case ("code",):
+            return _fields(Code)
         case ("normalize",):
             return _fields(Normalize)
         case ("normalize", "local"):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Discriminator,
     Tag,
@@ -20,6 +18,7 @@ from featpipe.spec.activations import ACTIVATIONS
 from featpipe.spec.activations import Activation as Activation  # noqa: PLC0414  (re-exported: it is a layer's part)
 from featpipe.spec.banks import BankField, FileBank, InlineBank
 from featpipe.spec.base import (
+    Bias,
     Flag,
     Flaw,
     NumberOrList,
@@ -29,15 +28,20 @@ from featpipe.spec.base import (
     Spec,
     describe,
     from_file,
-    is_number,
-    unknown_keys,
     wrong,
 )
+from featpipe.spec.combining import BifLayer, CodeLayer, EigenvaluesLayer, ProductsLayer
+from featpipe.spec.fits import FitBank, LearnedBank
+from featpipe.spec.importing import ImportLayer as ImportLayer  # noqa: PLC0414
+from featpipe.spec.local import LocalLayer as LocalLayer  # noqa: PLC0414
+from featpipe.spec.names import Name as Name  # noqa: PLC0414
+from featpipe.spec.names import SavedName
 from featpipe.spec.padding import VALID, PaddingField
+from featpipe.spec.pooling import STATISTICS as STATISTICS  # noqa: PLC0414
+from featpipe.spec.pooling import Cells as Cells  # noqa: PLC0414
+from featpipe.spec.pooling import Pool as Pool  # noqa: PLC0414
+from featpipe.spec.pooling import Statistic as Statistic  # noqa: PLC0414
 from featpipe.spec.words import suggest
-
-Statistic = Literal["max", "mean", "min", "sum", "l2", "std"]
-STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
 
 class Contrast(Spec):
@@ -62,12 +66,14 @@ class Convolve(Spec):
     """valid, same (zeros), zero, edge, reflect, symmetric or wrap; or a width; or mode and widths."""
     flip: Flag = False
     """True turns kernels by 180°: the mathematical convolution (``scipy.signal.convolve2d``)."""
-    bias: NumberOrList = 0.0
-    """Added to every response: one number, or one per kernel."""
+    bias: Bias = 0.0
+    """Added to every response: one number, or one per kernel, in a list or in a file as ``kernels`` may be."""
     channels: Literal["each", "sum"] | None = None
     """Filter every input feature by itself, or sum over them; 2-D kernels default to each, 3-D to sum."""
     contrast: Contrast | None = None
     """Normalise each patch's contrast before the kernels see it."""
+    response: Literal["projection", "distance"] = "projection"
+    """Of a learned bank: a patch's projection on each kernel, or its distance from it, both whitened as the fit was."""
 
     @model_validator(mode="before")
     @classmethod
@@ -82,6 +88,17 @@ class Convolve(Spec):
     def _counts_agree(self) -> Convolve:
         flaws = []
         count = len(self.source.values) if isinstance(self.source, InlineBank) else None
+        learned = isinstance(self.source, (FitBank, LearnedBank))
+        if self.response == "distance" and not learned:
+            change = "Use a learned bank, bank: {fit: kmeans, …} or {file: …}, or remove response."
+            flaws.append(Flaw("distance needs centroids.", change, ("response",)))
+        if self.channels == "each" and self.response == "distance":
+            change = "Remove one of them: distances are those of patches of all features."
+            flaws.append(Flaw("each does not go with distances.", change, ("channels",)))
+        if learned and self.flip:
+            flaws.append(Flaw("has no meaning for a learned bank.", "Remove it.", ("flip",), True))
+        if self.response == "distance" and (isinstance(self.bias, (list, str)) or self.bias != 0):
+            flaws.append(Flaw("has no meaning with distances.", "Remove it.", ("bias",), True))
         if self.names is not None:
             if not isinstance(self.source, (InlineBank, FileBank)):
                 change = "Remove names; only kernels written out or from a file take names."
@@ -95,79 +112,6 @@ class Convolve(Spec):
         if isinstance(self.bias, list) and count is not None and len(self.bias) != count:
             change = "Give one number, or one per kernel."
             flaws.append(Flaw(f"has {len(self.bias)} values for {count} kernels.", change, ("bias",)))
-        if flaws:
-            raise wrong(*flaws)
-        return self
-
-
-class Cells(Spec):
-    """Pooling to a fixed number of cells, whatever the image's size; split like ``numpy.array_split``."""
-
-    grid: Pair
-    """``[rows, columns]``."""
-
-
-def _read_over(value: object) -> object:
-    if value == "global":
-        return {"grid": [1, 1]}
-    if not (is_number(value) or isinstance(value, (list, tuple, Mapping, Cells))):
-        raise wrong(Flaw(f"must be a size, [y, x], {{grid: [rows, columns]}} or global, got {describe(value)}."))
-    return value
-
-
-def _over_tag(value: Any) -> str:
-    return "(cells)" if isinstance(value, (Mapping, Cells)) else "(window)"
-
-
-def _one_statistic(value: object) -> object:
-    if isinstance(value, str):
-        return value
-    found = " and ".join(value) if isinstance(value, tuple) else describe(value)
-    change = "Write for example pool: {max: 2}; two statistics need two branches."
-    raise wrong(Flaw(f"needs exactly one of {', '.join(STATISTICS)}, got {found or 'none'}.", change))
-
-
-class Pool(Spec):
-    """Summarise windows (``max: 2``), cells (``mean: {grid: [2, 2]}``) or the whole map (``mean: global``)."""
-
-    by: Annotated[Statistic, BeforeValidator(_one_statistic)]
-    """In the file the statistic is the key: max, mean, min, sum, l2 (root of the sum of squares), std."""
-    over: Annotated[
-        Annotated[Pair, Tag("(window)")] | Annotated[Cells, Tag("(cells)")],
-        Discriminator(_over_tag),
-        BeforeValidator(_read_over),
-    ]
-    """Edge of the window in samples, one number or ``[y, x]``; or the cells."""
-    stride: Pair | None = None
-    """Step of the window, in samples; the window's size unless given."""
-    padding: PaddingField = VALID
-    """As for convolve. Zeros never win a max or a min; they count in the others (as in PyTorch)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_statistic(cls, data: Any, info: ValidationInfo) -> Any:
-        if not isinstance(data, Mapping) or ("by" in data and not from_file(info)):
-            return data
-        if hidden := [key for key in data if key in ("by", "over")]:
-            raise unknown_keys(hidden)
-        found = tuple(key for key in data if key in STATISTICS)
-        rest = {key: value for key, value in data.items() if key not in STATISTICS}
-        if len(found) != 1:
-            return {"by": found, "over": [1, 1], **rest}
-        return {"by": found[0], "over": data[found[0]], **rest}
-
-    @model_validator(mode="after")
-    def _fits(self) -> Pool:
-        if isinstance(self.over, Cells):
-            change = "Remove it: the cells cover the whole map."
-            given = [key for key in ("stride", "padding") if key in self.model_fields_set]
-            flaws = [Flaw("has no meaning with a grid or global pool.", change, (key,), True) for key in given]
-        else:
-            flaws = []
-            for axis, size in enumerate(self.over):
-                if max(self.padding.on_axis(axis, size)) >= size:
-                    what = f"is not narrower than the window, {size} along {'yx'[axis]}: some windows hold no sample."
-                    flaws = [Flaw(what, "Use widths below the window's size.", ("padding",))]
         if flaws:
             raise wrong(*flaws)
         return self
@@ -218,27 +162,6 @@ class Normalize(Spec):
         return self
 
 
-NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-
-
-def check_name(name: str) -> str:
-    """Refuse a name that could not be a group of the store."""
-    if not NAME_PATTERN.fullmatch(name):
-        raise wrong(Flaw(f"a name is a letter, then letters, digits, - and _, got {name[:60]!r}."))
-    return name
-
-
-def _not_a_scale(name: str) -> str:
-    if re.fullmatch(r"scale\d*", name, re.IGNORECASE):
-        raise wrong(Flaw(f"{name!r} is the name of a scale's group in the store.", "Choose another name."))
-    return name
-
-
-Name = Annotated[str, AfterValidator(check_name)]
-"""Of a branch or a saved map: a letter, then letters, digits, - and _."""
-SavedName = Annotated[Name, AfterValidator(_not_a_scale)]
-
-
 class ConvolveLayer(Spec):
     """``- convolve: {bank: sobel}``."""
 
@@ -281,12 +204,16 @@ class SaveLayer(Spec):
     save: SavedName
 
 
-OPS = ("convolve", "activate", "modulus", "reduce", "pool", "normalize", "save")
+COMBINING = ("products", "eigenvalues", "bif", "code")
+BARE = ("modulus", "products", "eigenvalues")
+"""Layers without parameters."""
+OPS = ("convolve", "import", "local", "activate", "modulus", "reduce", "pool", "normalize", *COMBINING, "save")
 
 
 def layer_op(layer: object) -> str | None:
     """Return the op of a layer, be it a model or still plain data."""
-    keys = layer.keys() if isinstance(layer, Mapping) else getattr(type(layer), "model_fields", {}).keys()
+    fields = getattr(type(layer), "model_fields", {})
+    keys = layer if isinstance(layer, Mapping) else [field.alias or key for key, field in fields.items()]
     return next((key for key in keys if key in OPS), None)
 
 
@@ -296,21 +223,25 @@ def _layer_tag(layer: object) -> str:
 
 LAYER_EXAMPLES = {
     "convolve": "{bank: sobel}",
+    "import": "{file: vgg16.safetensors, prefix: features, until: 16}",
+    "local": "{kernels: weights.npy}",
     "activate": "relu",
     "reduce": "{over: orientation, by: max}",
     "pool": "{max: 2}",
     "normalize": "{local: {size: 9}}",
+    "bif": "{epsilon: 0.03}",
+    "code": "{over: kernel, by: sign}",
     "save": "edges",
 }
 
 
 def _read_layer(value: object) -> object:
     """Let ``- modulus`` stand for ``- modulus: {}``, and say what is wrong with a list item that is no layer."""
-    if value == "modulus":
-        return {"modulus": {}}
     if isinstance(value, Spec):
         return value
     if isinstance(value, str):
+        if value in BARE:
+            return {value: {}}
         if value in OPS:
             change = f"Write {value}: {LAYER_EXAMPLES[value]}."
             raise wrong(Flaw(f"{value} needs its parameters.", change))
@@ -320,9 +251,7 @@ def _read_layer(value: object) -> object:
     if not isinstance(value, Mapping) or not value:
         raise wrong(Flaw(f"must be a layer such as pool: {{max: 2}}, got {describe(value or None)}."))
     _check_layer_keys(value)
-    if "modulus" in value and value["modulus"] is None:
-        return {"modulus": {}}
-    return value
+    return {op: {} if op in BARE and parameters is None else parameters for op, parameters in value.items()}
 
 
 def _no_layer(word: object, at: tuple[str, ...] = ()) -> Flaw:
@@ -350,6 +279,12 @@ Layer = Annotated[
     | Annotated[ReduceLayer, Tag("(reduce)")]
     | Annotated[PoolLayer, Tag("(pool)")]
     | Annotated[NormalizeLayer, Tag("(normalize)")]
+    | Annotated[ImportLayer, Tag("(import)")]
+    | Annotated[LocalLayer, Tag("(local)")]
+    | Annotated[ProductsLayer, Tag("(products)")]
+    | Annotated[EigenvaluesLayer, Tag("(eigenvalues)")]
+    | Annotated[BifLayer, Tag("(bif)")]
+    | Annotated[CodeLayer, Tag("(code)")]
     | Annotated[SaveLayer, Tag("(save)")],
     Discriminator(_layer_tag),
     BeforeValidator(_read_layer),

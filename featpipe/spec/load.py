@@ -14,7 +14,8 @@ from featpipe.errors import Problem, SpecError
 from featpipe.spec.banks import FileBank
 from featpipe.spec.base import FROM_FILE, describe
 from featpipe.spec.checks import check_branches, check_paths, resolve_path, split_file
-from featpipe.spec.layers import ConvolveLayer, Layer
+from featpipe.spec.fits import LearnedBank
+from featpipe.spec.layers import ConvolveLayer, ImportLayer, Layer, LocalLayer
 from featpipe.spec.messages import Finding, findings
 from featpipe.spec.overrides import apply_override
 from featpipe.spec.pipeline import Branch, Pipeline
@@ -170,9 +171,9 @@ def _plain(value: Any, name: str, problems: list[Problem], depth: int) -> Any:
         case np.ndarray() | np.generic():
             return _plain(value.tolist(), name, problems, depth)
         case Mapping():
-            odd = [key for key in value if not isinstance(key, str)]
+            odd = [key for key in value if not isinstance(key, (str, int)) or isinstance(key, bool)]
             problems.extend(Problem(name, f"keys must be text, got {describe(key)}.") for key in odd)
-            items = {key: item for key, item in value.items() if isinstance(key, str)}
+            items = {str(key): item for key, item in value.items() if key not in odd}
             return {key: _plain(item, ascii(key), problems, depth + 1) for key, item in items.items()}
         case list() | tuple():
             return [_plain(item, f"{name}[{i}]", problems, depth + 1) for i, item in enumerate(value)]
@@ -197,9 +198,25 @@ def _with_files(branch: Branch, folder: Path) -> Branch:
 
 
 def _with_file(layer: Layer, folder: Path) -> Layer:
-    if not isinstance(layer, ConvolveLayer) or not isinstance(layer.convolve.source, FileBank):
-        return layer
-    path, key = split_file(layer.convolve.source.file)
-    full = resolve_path(path, folder) + (f":{key}" if key else "")
-    source = layer.convolve.source.model_copy(update={"file": full})
-    return layer.model_copy(update={"convolve": layer.convolve.model_copy(update={"source": source})})
+    match layer:
+        case ConvolveLayer(convolve=convolve):
+            source = convolve.source
+            changed: dict[str, object] = {"bias": _absolute(convolve.bias, folder)}
+            if isinstance(source, (FileBank, LearnedBank)):
+                changed["source"] = source.model_copy(update={"file": _absolute(source.file, folder)})
+            return layer.model_copy(update={"convolve": convolve.model_copy(update=changed)})
+        case LocalLayer(local=local):
+            paths = {"kernels": _absolute(local.kernels, folder), "bias": _absolute(local.bias, folder)}
+            return layer.model_copy(update={"local": local.model_copy(update=paths)})
+        case ImportLayer(imported=stack):
+            path = {"file": _absolute(stack.file, folder)}
+            return layer.model_copy(update={"imported": stack.model_copy(update=path)})
+    return layer
+
+
+def _absolute(value: object, folder: Path) -> object:
+    """Return the path of a file, absolute; what is no text is no path."""
+    if not isinstance(value, str):
+        return value
+    path, key = split_file(value)
+    return resolve_path(path, folder) + (f":{key}" if key else "")

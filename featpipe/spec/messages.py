@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from featpipe.errors import Location, Problem, key_path
 from featpipe.spec.base import UNKNOWN_KEY, Flaw, describe, shorten
 from featpipe.spec.keys import banks_taking, known_keys
-from featpipe.spec.layers import STATISTICS
+from featpipe.spec.pooling import POOLINGS
 from featpipe.spec.words import nearest, suggest
 
 
@@ -36,8 +36,10 @@ EXAMPLES = {
     "test": "test: 0.2",
     "widths": "widths: [2, 3]",
     "grid": "grid: [2, 2]",
+    "bif.epsilon": "epsilon: 0.03",
+    "by": "by: sign",
 }
-"""How each key that can be missing is written."""
+"""How each key that can be missing is written; a key's own section comes first."""
 
 BOUNDS = {
     "greater_than": ("gt", "must be more than"),
@@ -103,6 +105,8 @@ def trace(loc: tuple[str | int, ...], data: object, kind: str) -> Location:
             continue
         if part == "source" and not (last and kind == "extra_forbidden"):
             continue
+        if isinstance(part, int) and isinstance(node, Mapping):
+            part = str(part)  # in the file every key is text
         inside = (isinstance(node, Mapping) and part in node) or (
             isinstance(node, list) and isinstance(part, int) and part < len(node)
         )
@@ -119,12 +123,12 @@ def _is_tag(part: str | int) -> bool:
 
 def _in_file(part: str | int, tag: str, location: list[str | int], node: Any) -> str | int:
     """Return what the file calls a field of the models."""
-    if part == "(random)":
+    if part in ("(random)", "(fit)", "(learned)"):
         return "bank"
     if (tag, part) in (("(inline)", "values"), ("(file)", "file")):
         return "kernels"
     if part == "over" and location[-1:] == ["pool"]:
-        return next((key for key in node if key in STATISTICS), "over")
+        return next((key for key in node if key in POOLINGS), "over")
     return part
 
 
@@ -138,7 +142,7 @@ def _flaw(detail: Any, location: Location) -> Flaw:
         )
     match kind:
         case "missing":
-            example = EXAMPLES.get(str(location[-1]), "")
+            example = EXAMPLES.get(".".join(map(str, location[-2:])), EXAMPLES.get(str(location[-1]), ""))
             return Flaw("is missing.", f"Add {example}." if example else "Add it.")
         case "extra_forbidden":
             return Flaw(UNKNOWN_KEY, on_key=True)

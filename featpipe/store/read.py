@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from featpipe.geometry.grid import cut
 from featpipe.kernels.bank import Labels
 from featpipe.store.coordinates import Coordinate, decode_labels
 from featpipe.store.format import FEATURES
 
 Indices = npt.NDArray[np.intp]
+READ_BYTES = 32 << 20
+"""Features that one read brings, about, if many are wanted."""
 
 
 class StoredMap:
@@ -157,6 +160,32 @@ class StoredMap:
 
     def _take(self, values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(values) if self.chosen is None else tuple(values[i] for i in self.chosen)
+
+
+def fill_columns(columns: npt.NDArray[np.float32], one: StoredMap, rows: Indices) -> None:
+    """Fill a matrix with a stacked map, flattened (y, x, feature), some chunks at a time.
+
+    Parameters
+    ----------
+    columns : (n, d) float32
+        Written to.
+    one : StoredMap
+        Of ``d`` values an image.
+    rows : (n,) int
+        Images, in ascending order.
+    """
+    chunk = one.chunks[0]
+    piece = chunk * max(1, READ_BYTES // max(1, chunk * one.columns_per_image * one.dtype.itemsize))
+    for span in cut(len(one), piece):
+        first, last = np.searchsorted(rows, [span.start, span.stop])
+        if first == last:
+            continue
+        wanted = rows[first:last]
+        low, high = int(wanted[0]), int(wanted[-1]) + 1
+        values = one[low:high]
+        if last - first < high - low:
+            values = values[wanted - low]
+        columns[first:last] = values.reshape(last - first, -1)
 
 
 def _expand(key: Any, ndim: int) -> tuple[Any, ...]:

@@ -205,7 +205,7 @@ WRONG_ARRAYS: dict[str, tuple[Any, str]] = {
     ),
     "nan": (
         np.array([[1, np.nan], [np.inf, 2]]),
-        "2 of 4 values are not finite, first at [0, 0, 1]. Save finite numbers.",
+        "2 of 4 values are not finite, first at [0, 1]. Save finite numbers.",
     ),
     "empty": (np.zeros((0, 3, 3)), "is empty, 0×3×3. Save one kernel or more."),
     "a row": (np.ones(3), "has 1 dimensions. Save (k, y, x) or (k, y, x, c): kernels, rows, columns, channels."),

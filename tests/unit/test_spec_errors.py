@@ -59,7 +59,7 @@ WRONG = {
     ),
     "a model's own fields in pool": (
         layer("- pool: {by: max}"),
-        "5:16 features.t.layers[0].pool.by: unknown key. (keys here: max, mean, min, sum, l2, std, stride, padding)",
+        "5:16 features.t.layers[0].pool.by: unknown key. (keys here: max, mean, min, sum, l2, std, histogram,",
     ),
     "a model's own field in activate": (
         layer("- activate: {name: relu}"),
@@ -229,7 +229,7 @@ WRONG = {
     ),
     "bank a mapping": (
         layer("- convolve: {bank: {name: gabor}}"),
-        "5:26 features.t.layers[0].convolve.bank: must be a bank's name or {fit: random, …}, got a mapping",
+        "5:26 features.t.layers[0].convolve.bank: must be a bank's name, {fit: …} or {file: …}, got a mapping",
     ),
     "one kernel only": (
         layer("- convolve: {kernels: [[1, 2], [3, 4]]}"),
@@ -257,7 +257,7 @@ WRONG = {
     ),
     "kernel file of another kind": (
         layer("- convolve: {kernels: bank.txt}"),
-        "5:29 features.t.layers[0].convolve.kernels: must be a .npy file, FILE.npz:NAME, or a list of kernels,",
+        "5:29 features.t.layers[0].convolve.kernels: must be a .npy file, FILE.npz:NAME, FILE.safetensors:NAME,",
     ),
     "names not one each": (
         layer("- convolve: {kernels: [[[1]], [[2]]], names: [a]}"),
@@ -282,11 +282,11 @@ WRONG = {
     ),
     "two statistics": (
         layer("- pool: {max: 2, mean: 2}"),
-        "5:15 features.t.layers[0].pool: needs exactly one of max, mean, min, sum, l2, std, got max and mean.",
+        "5:15 features.t.layers[0].pool: needs exactly one of max, mean, min, sum, l2, std, histogram, got max and",
     ),
     "no statistic": (
         layer("- pool: {stride: 2}"),
-        "5:15 features.t.layers[0].pool: needs exactly one of max, mean, min, sum, l2, std, got none.",
+        "5:15 features.t.layers[0].pool: needs exactly one of max, mean, min, sum, l2, std, histogram, got none.",
     ),
     "pool of a word": (
         layer("- pool: {mean: all}"),
@@ -307,6 +307,62 @@ WRONG = {
     "padding of a global pool": (
         layer("- pool: {mean: global, padding: same}"),
         "5:30 features.t.layers[0].pool.padding: has no meaning with a grid or global pool.",
+    ),
+    "histogram without bins": (
+        layer("- pool: {histogram: 7}"),
+        "5:15 features.t.layers[0].pool: a histogram needs bins. Add bins: 256, one more than the largest value.",
+    ),
+    "bins of a mean": (
+        layer("- pool: {mean: 7, bins: 8}"),
+        "5:25 features.t.layers[0].pool.bins: has no meaning without a histogram. Remove it.",
+    ),
+    "many bins": (
+        layer("- pool: {histogram: 7, bins: 65537}"),
+        "5:36 features.t.layers[0].pool.bins: must be at most 65536, got 65537.",
+    ),
+    "a window of more samples than float32 counts": (
+        layer("- pool: {histogram: [4097, 4096], bins: 8}"),
+        "5:27 features.t.layers[0].pool.histogram: a window of 4097×4096 holds more than 16777216 samples,",
+    ),
+    "stride of a histogram's grid": (
+        layer("- pool: {histogram: {grid: 2}, bins: 2, stride: 2}"),
+        "5:47 features.t.layers[0].pool.stride: has no meaning with a grid or global pool.",
+    ),
+    "bif without epsilon": (
+        layer("- bif: {}"),
+        "5:14 features.t.layers[0].bif.epsilon: is missing. Add epsilon: 0.03.",
+    ),
+    "bif without parameters": (
+        layer("- bif"),
+        "5:9 features.t.layers[0]: bif needs its parameters. Write bif: {epsilon: 0.03}.",
+    ),
+    "parameters for products": (
+        layer("- products: {over: a}"),
+        "5:20 features.t.layers[0].products.over: unknown key.",
+    ),
+    "digits without base": (
+        layer("- code: {over: sigma, by: digits}"),
+        "5:15 features.t.layers[0].code: digits needs a base. Add base: 7, one more than the largest digit.",
+    ),
+    "base of signs": (
+        layer("- code: {over: kernel, by: sign, base: 2}"),
+        "5:40 features.t.layers[0].code.base: has no meaning with by: sign. Remove it.",
+    ),
+    "base one": (
+        layer("- code: {over: kernel, by: digits, base: 1}"),
+        "5:48 features.t.layers[0].code.base: must be at least 2, got 1.",
+    ),
+    "unknown code": (
+        layer("- code: {over: kernel, by: argmin}"),
+        "5:34 features.t.layers[0].code.by: must be one of sign, argmax, digits, got the text 'argmin'. Did you mean",
+    ),
+    "code without by": (
+        layer("- code: {over: kernel}"),
+        "5:15 features.t.layers[0].code.by: is missing. Add by: sign.",
+    ),
+    "misspelt base": (
+        layer("- code: {over: kernel, by: sign, bas: 2}"),
+        "5:40 features.t.layers[0].code.bas: unknown key. Did you mean base?",
     ),
     "even neighbourhood": (
         layer("- normalize: {local: {size: 8}}"),

@@ -288,6 +288,11 @@ LAYERS = st.one_of(
     some({"activate": st.sampled_from(["relu", "triangle", "split"])}),
     some({"activate": some({"split": THRESHOLD}) | some({"soft-threshold": THRESHOLD})}),
     some({"reduce": some({"over": st.sampled_from(["orientation", "sigma"])}, by=STATISTICS)}),
+    st.sampled_from(["products", "eigenvalues", {"products": None}]),
+    some({"bif": some({"epsilon": st.just(0) | POSITIVE})}),
+    some({"code": some({"over": st.just("sigma"), "by": st.sampled_from(["sign", "argmax"])})}),
+    some({"code": st.just({"over": "kernel", "by": "digits", "base": 7})}),
+    some({"pool": some({"histogram": st.sampled_from([7, "global"]), "bins": COUNTS.map(lambda n: min(n, 9))})}),
     some({"normalize": some({"mean": NUMBERS | PER_FEATURE}, std=POSITIVE | PER_FEATURE)}),
     some({"normalize": some({"local": some({"size": st.sampled_from([3, [5, 7]])}, padding=PADDINGS)})}),
 )
@@ -329,6 +334,9 @@ def test_every_place_of_a_full_pipeline_knows_its_keys() -> None:
         {"pool": {"max": {"grid": 2}}},
         {"pool": {"max": 2, "padding": {"widths": 1}}},
         {"normalize": {"local": {"size": 3, "padding": {"widths": 1}}}},
+        {"bif": {"epsilon": 0}},
+        {"code": {"over": "sigma", "by": "sign"}},
+        {"pool": {"histogram": {"grid": 2}, "bins": 3}},
     ]
     data = {
         "images": {"path": "a", "split": {"test": 0.1}},
@@ -337,7 +345,7 @@ def test_every_place_of_a_full_pipeline_knows_its_keys() -> None:
     }
     parse_pipeline(data)
     places = [place for place in mappings(data, ()) if place != ("features",)]
-    assert len(places) == 28
+    assert len(places) == 35
     for place in places:
         assert known_keys(place, data), place
 

@@ -1,0 +1,80 @@
+"""The stage that learns banks, alone: into files that other pipelines use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featpipe.cli.planning import make_run_plan, reachable
+from featpipe.cli.progress import run_progress
+from featpipe.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from featpipe.kernels.fitted import FittedBank
+    from featpipe.plan.fitting import FitRequest
+    from featpipe.plan.model import Plan
+
+
+class FileShelf:
+    """Writes each bank to a file as soon as it is learned."""
+
+    def __init__(self, files: dict[str, Path]) -> None:
+        self.files = files
+
+    def load(self, request: FitRequest) -> FittedBank | None:
+        """Return nothing: banks are learned anew."""
+        del request
+        return None
+
+    def save(self, request: FitRequest, bank: FittedBank) -> None:
+        from featpipe.kernels.fitted import write_learned_bank
+
+        write_learned_bank(str(self.files[request.key]), bank)
+
+
+def learn_to_files(
+    pipeline: Path,
+    output: Path,
+    overrides: Sequence[str],
+    memory_bytes: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    *,
+    quiet: bool,
+) -> str:
+    """Learn a pipeline's banks and write them; return what was written, in words.
+
+    Raises
+    ------
+    SpecError
+        If the pipeline learns no bank, or ``output`` cannot be written.
+    """
+    from featpipe.run import learn
+
+    plan = make_run_plan(pipeline, overrides, memory_bytes, threads, scheduler, quiet=quiet)
+    files = _files(plan, output)
+    with run_progress(quiet=quiet) as progress, reachable(scheduler):
+        try:
+            learn(plan, FileShelf(files), scheduler=scheduler, progress=progress)
+        except OSError as error:
+            what = f"{output} cannot be written: {error.strerror or error}."
+            raise SpecError(Problem("--output", what, "Choose another place.")) from error
+    lines = [f"wrote {files[request.key]}: {request.title}" for request in plan.program.fits]
+    return "\n".join([*lines, f"Use it with convolve: {{bank: {{file: {files[plan.program.fits[0].key].name}}}, …}}"])
+
+
+def _files(plan: Plan, output: Path) -> dict[str, Path]:
+    """Return the file of each bank; where there are several, they are numbered in order of depth."""
+    requests = plan.program.fits
+    if not requests:
+        what = "the pipeline learns no bank."
+        change = "Add one, e.g. convolve: {bank: {fit: kmeans, kernels: 400, size: 6}}."
+        raise SpecError(Problem("features", what, change))
+    if output.suffix != ".npz":
+        raise SpecError(Problem("--output", f"must be a .npz file, got {output}.", f"Write {output}.npz."))
+    if not output.parent.is_dir():
+        raise SpecError(Problem("--output", f"there is no directory {output.parent}.", "Make it first."))
+    if len(requests) == 1:
+        return {requests[0].key: output}
+    return {request.key: output.with_stem(f"{output.stem}-{i}") for i, request in enumerate(requests, 1)}

@@ -1,0 +1,1 @@
+"""Banks learned from patches of the images, before a run."""

@@ -1,0 +1,169 @@
+"""A bank of kernels as a picture."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from featpipe.errors import FeatpipeError, Problem
+from featpipe.kernels.bank import Bank, Kernel, Labels
+
+MOST_KERNELS = 256
+"""More would be too small to see, and slow to draw."""
+MOST_COLUMNS = 16
+PANEL = 0.82
+"""Edge of a kernel's panel, in inches."""
+LINE = 0.125
+"""Height of a line of its caption, in inches."""
+DPI = 150
+INK = "#22272e"
+
+
+def draw_bank(bank: Bank, file: str | os.PathLike[str]) -> None:
+    """Draw every kernel of a bank with its labels, and write the picture.
+
+    Colours tell a weight as a share of the kernel's largest: red above 0, blue below, white 0. Kernels of several
+    sizes are drawn equally large, and say their sizes.
+
+    Parameters
+    ----------
+    bank : Bank
+        Of which the first 256 kernels are drawn.
+    file : path
+        Its ending tells the format, .png as a rule. Matplotlib must be there.
+
+    Raises
+    ------
+    FeatpipeError
+        If the file cannot be written.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # letters of kernels' names that the font has not
+            bank_figure(bank).savefig(file)
+    except (OSError, ValueError) as error:
+        raise FeatpipeError(Problem(str(file), f"cannot be written ({error}).", "Choose another file.")) from None
+
+
+def bank_figure(bank: Bank) -> Any:
+    """Return what `draw_bank` writes, a matplotlib Figure."""
+    from matplotlib.figure import Figure
+
+    kernels = bank.kernels[:MOST_KERNELS]
+    places = _arrange([kernel.labels for kernel in kernels])
+    captions = _captions(kernels)
+    rows, cols = (1 + max(place[axis] for place in places) for axis in (0, 1))
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    wide = max(PANEL, 0.062 * max(len(line) for caption in captions for line in caption.split("\n")))
+    high = PANEL + LINE * lines + 0.12
+    width, height = max(cols * (wide + 0.1) + 0.2, 4.2), rows * high + 1.15
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    left = (width - cols * (wide + 0.1)) / 2 + 0.05
+    for kernel, caption, (row, col) in zip(kernels, captions, places, strict=True):
+        x = left + col * (wide + 0.1) + (wide - PANEL) / 2
+        y = height - 0.62 - row * high - PANEL
+        axes = figure.add_axes((x / width, y / height, PANEL / width, PANEL / height))
+        image = _draw_kernel(axes, kernel)
+        axes.text(
+            0.5, -0.05, caption, transform=axes.transAxes, ha="center", va="top",
+            fontsize=6.5, color=INK, linespacing=1.15,
+        )  # fmt: skip
+    figure.text(0.5, 1 - 0.18 / height, _title(bank), ha="center", va="top", fontsize=11, color=INK)
+    bar = figure.add_axes((0.5 - 1.2 / width, 0.33 / height, 2.4 / width, 0.08 / height))
+    scale = figure.colorbar(image, cax=bar, orientation="horizontal", ticks=[-1, 0, 1])
+    scale.ax.tick_params(labelsize=6.5, length=2, pad=2, colors=INK)
+    scale.set_label("weight relative to the kernel's largest", fontsize=6.5, color=INK, labelpad=1)
+    scale.outline.set_visible(False)
+    return figure
+
+
+def _draw_kernel(axes: Any, kernel: Kernel) -> Any:
+    """Draw the weights, the channels side by side."""
+    weights = kernel.weights
+    if weights.ndim == 3:
+        weights = np.concatenate(np.moveaxis(weights, 2, 0), axis=1)
+    largest = np.abs(weights).max()
+    image = axes.imshow(
+        weights / (largest or 1), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="equal"
+    )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(linewidth=0.4, color="#9aa0a6")
+    return image
+
+
+def _arrange(labels: Sequence[Labels]) -> list[tuple[int, int]]:
+    """Return each kernel's row and column: a table by its labels where they make one, else line by line."""
+    varying = _varying(labels)
+    for first in range(1, len(varying)):
+        rows = _numbered([tuple(one.get(key) for key in varying[:first]) for one in labels])
+        cols = _numbered([tuple(one.get(key) for key in varying[first:]) for one in labels])
+        places = list(zip(rows, cols, strict=True))
+        size = (1 + max(rows)) * (1 + max(cols))
+        if max(cols) < MOST_COLUMNS and len(labels) >= 0.9 * size and len(set(places)) == len(places):
+            return places
+    width = _line_length([one.get(varying[-1]) for one in labels] if varying else [None])
+    return [divmod(i, width) for i in range(len(labels))]
+
+
+def _line_length(values: Sequence[object]) -> int:
+    """Return how many kernels stand in a line: one cycle of the last label, or what leaves the fewest gaps."""
+    count = len(values)
+    if count <= 4:
+        return count
+    cycle = next((i for i, value in enumerate(values) if value in values[:i]), count)
+    if 4 <= cycle <= MOST_COLUMNS and cycle < count:
+        return cycle
+    few = min(8, count)
+    wanted = range(4, few + 1) if count <= 64 else range(12, MOST_COLUMNS + 1)
+    return min(wanted, key=lambda width: (-count % width, -width))
+
+
+def _numbered(keys: Sequence[tuple[Any, ...]]) -> list[int]:
+    """Give each key a number: whole numbers by size, others in order of appearance."""
+    distinct = list(dict.fromkeys(keys))
+    if all(isinstance(part, int) for key in distinct for part in key):
+        distinct.sort()
+    return [distinct.index(key) for key in keys]
+
+
+def _varying(labels: Sequence[Labels]) -> list[str]:
+    known = list(dict.fromkeys(label for one in labels for label in one))
+    return [label for label in known if len({one.get(label) for one in labels}) > 1]
+
+
+def _captions(kernels: Sequence[Kernel]) -> list[str]:
+    labels = [kernel.labels for kernel in kernels]
+    varying = _varying(labels)
+    several = len({kernel.weights.shape[:2] for kernel in kernels}) > 1
+    captions = []
+    for kernel in kernels:
+        lines = [_line(label, kernel.labels[label]) for label in varying if label in kernel.labels]
+        if several:
+            lines.append("{}×{}".format(*kernel.weights.shape[:2]))
+        captions.append("\n".join(line for line in lines if line))
+    return captions
+
+
+def _line(label: str, value: str | int | float) -> str:
+    if label == "orientation" and not isinstance(value, str):
+        return f"{value:.4g}°"
+    if isinstance(value, str):
+        text = {"no": "", "yes": label}.get(value, value)
+        return (text if len(text) <= 20 else text[:19] + "…").replace("$", r"\$")
+    return f"{label.replace('half_cycles_', '')} {value:.4g}"
+
+
+def _title(bank: Bank) -> str:
+    labels = [kernel.labels for kernel in bank.kernels]
+    varying = _varying(labels)
+    name = str(labels[0].get("bank", "kernels"))
+    same = "".join(f", {label} {value}" for label, value in labels[0].items() if label not in ("bank", *varying))
+    count = len(bank.kernels)
+    drawn = f"the first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"{count}"
+    return f"{name}{same}: {drawn} kernel{'s' if count > 1 else ''} of {bank.size[0]}×{bank.size[1]}"

@@ -1,0 +1,30 @@
+"""Names that become groups of the store: of branches and of saved maps."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from featpipe.spec.base import Flaw, wrong
+
+NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+def check_name(name: str) -> str:
+    """Refuse a name that could not be a group of the store."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise wrong(Flaw(f"a name is a letter, then letters, digits, - and _, got {name[:60]!r}."))
+    return name
+
+
+def _not_a_scale(name: str) -> str:
+    if re.fullmatch(r"scale\d*", name, re.IGNORECASE):
+        raise wrong(Flaw(f"{name!r} is the name of a scale's group in the store.", "Choose another name."))
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+"""Of a branch or a saved map: a letter, then letters, digits, - and _."""
+SavedName = Annotated[Name, AfterValidator(_not_a_scale)]
