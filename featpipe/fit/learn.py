@@ -53,10 +53,10 @@ def learn_bank(request: FitRequest, patches: Float32, sources: Int64) -> FittedB
     if bank.fit == "kmeans":
         _check_library()
     with threadpool_limits(1):  # of the libraries that are loaded by now
+        distinct = _distinct(patches.reshape(len(patches), -1))
         values = _normalised(patches.reshape(len(patches), -1).astype(np.float64), request.epsilon)
         if bank.fit == "pca":
             values -= values.mean(axis=1, keepdims=True)
-        distinct = _distinct(values)
         if bank.fit == "pca":
             _refuse_fewer(request, min(values.shape[1], len(distinct)), "components of such patches")
         else:
@@ -66,7 +66,9 @@ def learn_bank(request: FitRequest, patches: Float32, sources: Int64) -> FittedB
             case "pca":
                 vectors = _components(values, bank.kernels)
             case "kmeans":
-                vectors = _centroids(values @ whiten.T + shift, bank.kernels, bank.seed, bank.iterations)
+                seen = _whitened(values, whiten, shift)
+                del values
+                vectors = _centroids(seen, bank.kernels, bank.seed, bank.iterations)
             case _:
                 chosen = np.sort(rng.choice(distinct, bank.kernels, replace=False))
                 centred = values[chosen] if bank.whiten else values[chosen] - values[chosen].mean(axis=1, keepdims=True)
@@ -94,13 +96,13 @@ def _normalised(values: Float64, epsilon: float | None) -> Float64:
     if epsilon is None:
         return values
     values -= values.mean(axis=1, keepdims=True)
-    values /= np.sqrt((values**2).mean(axis=1, keepdims=True) + epsilon)
+    values /= np.sqrt(np.einsum("ij,ij->i", values, values)[:, None] / values.shape[1] + epsilon)
     return values
 
 
-def _distinct(values: Float64) -> Int64:
+def _distinct(values: Float32) -> Int64:
     """Return the first of every patch that differs from those before it, but for patches of one value."""
-    rows = np.ascontiguousarray(values.astype(np.float32)).view(np.dtype((np.void, 4 * values.shape[1]))).ravel()
+    rows = np.ascontiguousarray(values).view(np.dtype((np.void, 4 * values.shape[1]))).ravel()
     first = np.sort(np.unique(rows, return_index=True)[1])
     found: Int64 = first[np.ptp(values[first], axis=1) > 0]
     return found
@@ -124,6 +126,15 @@ def _whitening(values: Float64, epsilon: float | None) -> tuple[Float64, Float64
     return whiten, -whiten @ mean
 
 
+def _whitened(values: Float64, whiten: Float64, shift: Float64) -> Float32:
+    """Return the whitened patches, a few at a time: they are many."""
+    seen = np.empty(values.shape, np.float32)
+    for start in range(0, len(values), 4096):
+        part = slice(start, start + 4096)
+        seen[part] = values[part] @ whiten.T + shift
+    return seen
+
+
 def _components(values: Float64, count: int) -> Float64:
     """Return the leading eigenvectors of the patches' second moments, the largest entry of each positive."""
     _, vectors = np.linalg.eigh(values.T @ values)
@@ -133,14 +144,14 @@ def _components(values: Float64, count: int) -> Float64:
     return found
 
 
-def _centroids(values: Float64, count: int, seed: int, iterations: int) -> Float64:
+def _centroids(values: Float32, count: int, seed: int, iterations: int) -> Float64:
     """Return the centroids of k-means, begun at random patches."""
     from sklearn.cluster import KMeans
 
     model: Any = KMeans(count, init="random", n_init=1, max_iter=iterations, random_state=seed, algorithm="lloyd")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it did not converge in so few rounds
-        model.fit(values.astype(np.float32))
+        model.fit(values)
     return np.asarray(model.cluster_centers_, np.float64)
 
 

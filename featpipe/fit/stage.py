@@ -86,4 +86,6 @@ def _learn(plan: Plan, request: FitRequest, execute: Execute) -> FittedBank:
         raise RunError(next(iter(failures.values())))
     if not there.any():
         raise RunError(f"none of the images to learn from could be read: {next(iter(failures.values()), 'unknown')}")
-    return learn_bank(request, patches[there], sources[there])
+    if not there.all():
+        patches, sources = patches[there], sources[there]
+    return learn_bank(request, patches, sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
@@ -77,8 +78,17 @@ def bank_arrays(bank: FittedBank) -> dict[str, npt.NDArray[Any]]:
 
 
 def bank_facts(bank: FittedBank) -> dict[str, Any]:
-    """Return what is known of a bank besides, as plain data."""
-    return {"format": FORMAT, "fit": bank.name, "epsilon": bank.epsilon, **bank.facts}
+    """Return what is known of a bank besides, as plain data; ``sha256`` is of its arrays."""
+    sha256 = _digest(bank_arrays(bank))
+    return {"format": FORMAT, "fit": bank.name, "epsilon": bank.epsilon, "sha256": sha256, **bank.facts}
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    whole = hashlib.sha256()
+    for name in (*ARRAYS, "sources"):
+        dtype = "<i8" if name == "sources" else "<f8"
+        whole.update(np.ascontiguousarray(arrays[name], dtype).tobytes())
+    return whole.hexdigest()
 
 
 def make_fitted(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> FittedBank:
@@ -102,7 +112,9 @@ def make_fitted(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]
         raise ValueError("its arrays do not fit together")
     if not all(np.isfinite(values).all() for values in found.values()):
         raise ValueError("it holds numbers that are not finite")
-    rest = {key: value for key, value in facts.items() if key not in ("format", "fit", "epsilon")}
+    if facts.get("sha256") != _digest(arrays):
+        raise ValueError("it was changed after it had been learned")
+    rest = {key: value for key, value in facts.items() if key not in ("format", "fit", "epsilon", "sha256")}
     sources = np.asarray(arrays["sources"], np.int64)
     return FittedBank(str(facts.get("fit")), **found, epsilon=facts.get("epsilon"), sources=sources, facts=rest)
 

@@ -10,7 +10,7 @@ from featpipe.geometry.axis import Span
 from featpipe.plan.budget import Budget, Resources
 from featpipe.plan.check import exclude_misfits
 from featpipe.plan.collection import Collection
-from featpipe.plan.fitting import check_fits
+from featpipe.plan.fitting import check_fits, fit_bytes
 from featpipe.plan.layout import owned_blocks
 from featpipe.plan.local import refuse_unequal_images, weight_bytes
 from featpipe.plan.model import MapPlan, Plan, Task
@@ -60,14 +60,14 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
         maps=maps,
         pieces=pieces,
         tasks=(),
-        memory=budget.memory(maps, pieces),
+        memory=replace(budget.memory(maps, pieces), fit=max(map(fit_bytes, program.fits), default=0)),
         flops=budget.flops(),
         seconds=budget.seconds(),
         output_bytes=budget.output_bytes(maps),
         notes=(*notes, *fits),
     )
-    _refuse_too_large(plan)
     check_fits(plan)
+    _refuse_too_large(plan)
     return replace(plan, tasks=tuple(_make_tasks(plan)))
 
 

@@ -21,6 +21,8 @@ from featpipe.spec.layers import Convolve
 
 TRAINING = "train"
 """The split that is looked at where the images have one of this name."""
+FIT_BYTES = 128 << 20
+"""What scikit-learn and its libraries take."""
 COPIES = 6
 """Times that the patches lie in memory, as float32, while a bank is fitted to them."""
 
@@ -152,6 +154,12 @@ def fit_images(request: FitRequest, collection: Collection, shapes: Mapping[int,
     return found
 
 
+def fit_bytes(request: FitRequest) -> int:
+    """Return what learning a bank takes at most, in bytes: patches, and the kernels of every kind."""
+    kernels = 4 * 8 * (request.bank.kernels + 2 * request.taps) * request.taps
+    return COPIES * 4 * request.bank.patches * request.taps + kernels + FIT_BYTES
+
+
 def check_fits(plan: Plan) -> None:
     """Refuse fits that no run could do, before anything is read or written.
 
@@ -161,7 +169,7 @@ def check_fits(plan: Plan) -> None:
     """
     for request in plan.program.fits:
         fit_images(request, plan.collection, map_shapes(plan, request))
-        taken = COPIES * 4 * request.bank.patches * request.taps
+        taken = fit_bytes(request)
         if taken > max(plan.memory.limit - plan.memory.base, 0):
             at = (*request.location, "bank", "patches")
             patches = f"{request.bank.patches:,} patches of {request.taps:,} numbers"

@@ -75,10 +75,12 @@ class Memory:
     threads: int
     limit: int
     """What may be used; the plan is refused beyond it."""
+    fit: int = 0
+    """The largest bank to be learned before the first task: its patches, and what the fit makes of them."""
 
     @property
     def peak(self) -> int:
-        return self.base + self.threads * self.task
+        return self.base + max(self.threads * self.task, self.fit)
 
 
 @dataclass(frozen=True)

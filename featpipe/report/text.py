@@ -138,7 +138,7 @@ def _layers(branch: Facts, dtype: str) -> RenderableType:
             shape_text(layer["window"]) if layer["window"] else "cell",
             _pair(layer["stride"]) if layer["stride"] else "",
             _halo(layer["halo"]) if layer["halo"] else "",
-            scaled_text(layer["parameters"]) if layer["parameters"] else "",
+            _weights(layer),
             scaled_text(layer["flop_per_image"]) if layer["flop_per_image"] else "",
             brief_text(layer["seconds_per_image"]),
         )
@@ -193,10 +193,21 @@ def _run(facts: Facts) -> Iterator[str]:
     )
 
 
+def _weights(layer: Facts) -> str:
+    """Return how many weights a layer has; and how many, were they shared by all positions."""
+    if not layer["parameters"]:
+        return ""
+    shared = layer["parameters_shared"]
+    beside = "" if shared == layer["parameters"] else f" (convolve: {scaled_text(shared)})"
+    return scaled_text(layer["parameters"]) + beside
+
+
 def _memory(memory: Facts) -> Iterator[str]:
     threads = count_text(memory["threads"], "thread")
     yield f"{bytes_text(memory['peak'])} at most, of {bytes_text(memory['limit'])} that it may use"
     yield f"= {bytes_text(memory['base'])} for the process + {threads} × {bytes_text(memory['task'])} for a task"
+    if memory["fit"]:
+        yield f"and before that {bytes_text(memory['fit'])} to learn from patches, not both at once"
     yield "a task: " + " · ".join(f"{part} {bytes_text(size)}" for part, size in memory["parts"].items())
 
 

@@ -55,6 +55,13 @@ def pipeline(images: Path, store: Path, *layers: Any, values: str = "raw", **opt
     return parse_pipeline(data)
 
 
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
 class Kept:
     """A shelf in memory."""
 
@@ -235,6 +242,9 @@ def test_a_run_that_goes_on_takes_the_bank_that_is_there(pictures: Path, tmp_pat
     bank = shelf.load(request)
     assert bank is not None
     assert bank.facts["parameters"]["kernels"] == 12
+    stored: Any = zarr.open_group(tmp_path / "a.zarr" / "fits" / request.key)
+    stored["bias"][3] += 1e-3
+    assert shelf.load(request) is None  # it is not what was learned
     (tmp_path / "a.zarr" / "fits" / request.key / "bias" / "zarr.json").unlink()
     assert shelf.load(request) is None
 
@@ -265,6 +275,23 @@ def test_a_bank_file_gives_the_same_features_in_another_pipeline(pictures: Path,
     (tmp_path / "bank.npz").write_bytes((tmp_path / "bank.npz").read_bytes()[:700])
     with pytest.raises(PlanError, match=r"bank\.npz: cannot be used"):
         plan_run(pipeline(pictures, tmp_path / "c.zarr", use), default_resources())
+
+
+def test_learning_takes_at_most_the_planned_memory(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8))
+    bank = {**KMEANS, "kernels": 20, "size": 8, "patches": 120_000, "iterations": 2}
+    data = {
+        "images": {"path": "images.npy", "values": "raw"},
+        "features": {"a": {"layers": [convolve(bank, contrast={"epsilon": 10}), {"pool": {"mean": "global"}}]}},
+    }
+    (tmp_path / "pipeline.yaml").write_text(json.dumps(data))
+    file = str(tmp_path / "pipeline.yaml")
+    command = [sys.executable, "-m", "featpipe"]
+    planned = json.loads(subprocess.run([*command, "plan", file, "--json"], capture_output=True, check=True).stdout)
+    run = [sys.executable, "-c", PEAK, *command, "run", file, "--quiet"]
+    measured = int(subprocess.run(run, capture_output=True, check=True).stdout)
+    assert planned["memory"]["fit"] > 3 * 120_000 * 192 * 4
+    assert measured <= planned["memory"]["peak"]
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,7 @@ def test_the_plan_sets_its_parameters_beside_a_convolutions(tmp_path: Path) -> N
     first, second = plan_facts(plan)["branches"][0]["layers"]
     assert first["parameters"] == 3 * 5 * 5
     assert second["parameters"] == 64 * 48 * 3 * 5 * 5 * 3
+    assert second["parameters_shared"] == 3 * 5 * 5 * 3
     assert second["flop_per_image"] == 2 * second["parameters"]
     assert plan.memory.base >= 4 * second["parameters"]
 
