@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.kernels.compiled import part
+from featpipe.kernels.pool import ALL, L2, MAX, MIN, SUM, begin, gather
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-ADD, ADD_SQUARES, HIGHEST, LOWEST = range(4)
 
 
 @part
@@ -27,7 +27,7 @@ def encode_triangle(rows: Float32, spare: Float32, pixels: int, features: int, r
     """Replace z by max(0, mean - z), with the mean over the pixel's features."""
     zero, share = np.float32(0), np.float32(1) / np.float32(_count(runs))
     if planar:
-        _combine_planes(rows, spare, pixels, runs, ADD)
+        _combine_planes(rows, spare, pixels, runs, SUM)
         for k in range(features):
             row = rows[k * pixels : (k + 1) * pixels]
             for i in range(pixels):
@@ -36,7 +36,7 @@ def encode_triangle(rows: Float32, spare: Float32, pixels: int, features: int, r
         return
     for p in range(pixels):
         row = rows[p * features : (p + 1) * features]
-        mean = _combine_pixel(row, spare, runs, ADD) * share
+        mean = _combine_pixel(row, spare, runs, SUM) * share
         for k in range(features):
             below = mean - row[k]
             row[k] = zero if below < zero else below
@@ -47,7 +47,7 @@ def assign_hard(
     rows: Float32, spare: Float32, pixels: int, features: int, runs: Int64, smallest: bool, planar: bool
 ) -> None:
     """Replace the largest feature of a pixel, or the smallest, by 1, all others by 0; of equal ones the first wins."""
-    zero, one, how = np.float32(0), np.float32(1), LOWEST if smallest else HIGHEST
+    zero, one, how = np.float32(0), np.float32(1), MIN if smallest else MAX
     if planar:
         _combine_planes(rows, spare, pixels, runs, how)
         for r in range(runs.size // 2):
@@ -76,7 +76,7 @@ def measure_distances(rows: Float32, spare: Float32, pixels: int, features: int,
     """Replace |w - v|² - w · w by |w - v|; the components of w are the ``hidden`` features."""
     zero = np.float32(0)
     if planar:
-        _combine_planes(rows, spare, pixels, hidden, ADD_SQUARES)
+        _combine_planes(rows, spare, pixels, hidden, L2)
         for k in range(features):
             row = rows[k * pixels : (k + 1) * pixels]
             for i in range(pixels):
@@ -85,7 +85,7 @@ def measure_distances(rows: Float32, spare: Float32, pixels: int, features: int,
         return
     for p in range(pixels):
         row = rows[p * features : (p + 1) * features]
-        length = _combine_pixel(row, spare, hidden, ADD_SQUARES)
+        length = _combine_pixel(row, spare, hidden, L2)
         for k in range(features):
             square = row[k] + length
             row[k] = np.sqrt(zero if square < zero else square)
@@ -101,16 +101,16 @@ def _count(runs: Int64) -> int:
 
 @part
 def _combine_pixel(row: Float32, spare: Float32, runs: Int64, how: int) -> Any:
-    """Combine the features of one pixel."""
-    count = 0
+    """Combine the features of one pixel; their squares for l2, without the root."""
+    count, zero, plain = 0, np.float32(0), SUM if how == L2 else how
     for r in range(runs.size // 2):
         length = runs[2 * r + 1]
         values, into = row[runs[2 * r] : runs[2 * r] + length], spare[count : count + length]
-        _take(into, values, how)
+        begin(into, values, how, ALL, zero)
         count += length
     while count > 1:
         half = (count + 1) // 2
-        _join(spare[: count - half], spare[half:count], how)
+        gather(spare[: count - half], spare[half:count], plain, ALL, zero)
         count = half
     return spare[0]
 
@@ -118,36 +118,14 @@ def _combine_pixel(row: Float32, spare: Float32, runs: Int64, how: int) -> Any:
 @part
 def _combine_planes(rows: Float32, spare: Float32, pixels: int, runs: Int64, how: int) -> None:
     """Combine the features of every pixel, into the first ``pixels`` of ``spare``."""
-    count = 0
+    count, zero, plain = 0, np.float32(0), SUM if how == L2 else how
     for r in range(runs.size // 2):
         length = runs[2 * r + 1]
         first = runs[2 * r] * pixels
-        _take(spare[count * pixels : (count + length) * pixels], rows[first : first + length * pixels], how)
+        values, into = rows[first : first + length * pixels], spare[count * pixels : (count + length) * pixels]
+        begin(into, values, how, ALL, zero)
         count += length
     while count > 1:
         half = (count + 1) // 2
-        _join(spare[: (count - half) * pixels], spare[half * pixels : count * pixels], how)
+        gather(spare[: (count - half) * pixels], spare[half * pixels : count * pixels], plain, ALL, zero)
         count = half
-
-
-@part
-def _take(into: Float32, values: Float32, how: int) -> None:
-    if how == ADD_SQUARES:
-        for i in range(into.size):
-            into[i] = values[i] * values[i]
-    else:
-        for i in range(into.size):
-            into[i] = values[i]
-
-
-@part
-def _join(into: Float32, values: Float32, how: int) -> None:
-    if how == HIGHEST:
-        for i in range(into.size):
-            into[i] = values[i] if values[i] > into[i] or np.isnan(values[i]) else into[i]
-    elif how == LOWEST:
-        for i in range(into.size):
-            into[i] = values[i] if values[i] < into[i] or np.isnan(values[i]) else into[i]
-    else:
-        for i in range(into.size):
-            into[i] = into[i] + values[i]
