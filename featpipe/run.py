@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 BASE_BYTES = 320 << 20
 """A process with all libraries loaded and all kernels compiled, before its first task."""
+LONG = 2.0
+"""Seconds after which people want to know what they wait for."""
 MEMORY_SHARE = 0.6
 """Of the memory that is free, what a run takes unless told otherwise."""
 
@@ -135,6 +137,7 @@ def run_plan(
     attributes = {"pipeline": resolved(plan.pipeline), "digests": digests}
     arrays = ((plan.maps[i], array) for i, array in array_plans(plan))
     create_store(target, arrays, plan.collection, attributes)
+    _load_kernels(progress)
     if plan.program.fits:
         from featpipe.store.fits import StoreShelf
 
@@ -177,6 +180,17 @@ def learn(plan: Plan, shelf: Shelf, *, scheduler: str | None = None, progress: P
             graph.run_cluster(job, tasks, scheduler, arrived, stop)
 
     return learn_banks(plan, execute, shelf, progress.tell if progress is not None else lambda _: None)
+
+
+def _load_kernels(progress: Progress | None) -> None:
+    """Import what computes; the first time on a machine that compiles, and says so."""
+    tell = progress.tell if progress is not None else lambda _: None
+    telling = threading.Timer(LONG, tell, ["compiling the kernels, once on this machine"])
+    telling.start()
+    try:
+        import featpipe.task  # noqa: F401
+    finally:
+        telling.cancel()
 
 
 class _Run:
