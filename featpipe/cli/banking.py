@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from featpipe.errors import SpecError
+from featpipe.errors import Problem, SpecError
 from featpipe.kernels.bank import Bank
 from featpipe.kernels.catalog import build_bank, find_bank
-from featpipe.spec.layers import ConvolveLayer
+from featpipe.kernels.fitted import read_learned_bank
+from featpipe.spec.fits import FitBank, LearnedBank
+from featpipe.spec.layers import Convolve, ConvolveLayer
 from featpipe.spec.load import parse_pipeline
 from featpipe.spec.overrides import apply_override
 
@@ -54,6 +56,18 @@ def draw_example(name: str, overrides: Sequence[str], png: Path) -> Bank:
         raise SpecError(told) from None
     (convolve,) = pipeline.features["b"].layers
     assert isinstance(convolve, ConvolveLayer)
-    bank = build_bank(convolve.convolve.source, 1, convolve.convolve.names, f"bank {name}")
+    bank = _build(convolve.convolve, name)
     draw_bank(bank, png)
     return bank
+
+
+def _build(convolve: Convolve, name: str) -> Bank:
+    """Make the kernels; those of a fit are in the file that was written of them."""
+    match convolve.source:
+        case FitBank():
+            change = f"Learn it with featpipe fit, then: banks show learned --set bank.file=BANK.npz --png {name}.png"
+            raise SpecError(Problem(f"bank {name}", "is learned from images, and there is none here.", change))
+        case LearnedBank(file=file):
+            return read_learned_bank(file, f"bank {name}").bank()
+        case source:
+            return build_bank(source, 1, convolve.names, f"bank {name}")

@@ -38,7 +38,8 @@ from featpipe.spec.banks import (
     RandomBank,
 )
 from featpipe.spec.base import LARGEST_COUNT, Spec, as_list
-from featpipe.spec.fits import FitBank, LearnedBank
+from featpipe.spec.fits import FITS, FitBank, LearnedBank
+from featpipe.spec.fits import NOTES as FIT_NOTES
 from featpipe.spec.textures import TextureBank
 from featpipe.spec.words import suggest
 
@@ -261,6 +262,8 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "dog": {"bank": "dog", **_SIGMAS, "ratio": 1.6},
     "gabor": {"bank": "gabor", "frequencies": [0.1, 0.2, 0.4], "orientations": 8},
     **TEXTURE_EXAMPLES,
+    **{name: {"bank": {"fit": name, "kernels": 400, "size": 6}} for name in FITS},
+    "learned": {"bank": {"file": "patches.npz"}},
     "random": {"bank": {"fit": "random", "kernels": 16, "size": 5, "seed": 0}},
     "inline": {"kernels": [[[-1, 0, 1]], [[-1, 2, -1]]], "names": ["edge", "line"]},
     "file": {"kernels": "filters.npz:edges"},
@@ -311,7 +314,9 @@ def _entry(name: str) -> BankEntry:
     layer = _EXAMPLES[name]
     spec: BankSpec = TypeAdapter(BankField).validate_python({k: v for k, v in layer.items() if k != "names"})
     text = yaml.safe_dump(layer, default_flow_style=True, sort_keys=False, width=math.inf).strip()
-    if name in CLASSICS:
+    if name in FIT_NOTES:
+        summary, source = FIT_NOTES[name]
+    elif name in CLASSICS:
         summary, source = CLASSICS[name].summary, CLASSICS[name].source
     else:
         summary = _paragraph(type(spec))
@@ -324,13 +329,13 @@ def _parameters(model: type[Spec]) -> tuple[BankParameter, ...]:
     schemas = model.model_json_schema()["properties"]
     parameters = []
     for key, field in model.model_fields.items():
-        if key == "name":
+        if key in ("name", "fit"):
             continue
         text = _type_text(schemas[key])
         if any(isinstance(mark, BeforeValidator) and mark.func is as_list for mark in field.metadata):
             text = f"{_type_text(schemas[key]['items'])}, or a list of them"
         default = "" if field.is_required() else _default_text(field.default)
-        shown = "kernels" if key in ("values", "file") else key
+        shown = "kernels" if key == "values" or (model is FileBank and key == "file") else key
         parameters.append(BankParameter(shown, text, default, _plain(field.description or "")))
     return tuple(parameters)
 
@@ -338,6 +343,8 @@ def _parameters(model: type[Spec]) -> tuple[BankParameter, ...]:
 def _default_text(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_default_text, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
     return value if isinstance(value, str) else f"{value:g}"
 
 
@@ -347,13 +354,16 @@ def _type_text(schema: dict[str, Any]) -> str:
         return " or ".join(map(_type_text, choices))
     if words := schema.get("enum"):
         return " or ".join(map(str, words))
+    if "$ref" in schema:
+        return "mapping"
     kind = schema["type"]
     if kind == "array":
         items = schema["items"]
         if words := items.get("enum"):
             return f"list of {', '.join(words)}"
         return "nested lists of numbers" if items.get("type") == "array" else f"list of {_type_text(items)}s"
-    words = {"integer": "whole number", "number": "number", "string": "path"}[kind]
+    names = {"integer": "whole number", "string": "path", "boolean": "true or false", "null": "nothing"}
+    words = names.get(str(kind), str(kind))
     bounds = {">": ("gt", "exclusiveMinimum"), "≥": ("ge", "minimum"), "≤": ("le", "maximum")}
     for sign, keys in bounds.items():
         bound = next((schema[key] for key in keys if key in schema), None)

@@ -82,14 +82,18 @@ def bank_figure(bank: Bank) -> Any:
 
 
 def _draw_kernel(axes: Any, kernel: Kernel) -> Any:
-    """Draw the weights, the channels side by side."""
-    weights = kernel.weights
-    if weights.ndim == 3:
-        weights = np.concatenate(np.moveaxis(weights, 2, 0), axis=1)
-    largest = np.abs(weights).max()
-    image = axes.imshow(
-        weights / (largest or 1), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="equal"
-    )
+    """Draw the weights: three channels as colours, where gray is 0; others side by side."""
+    from matplotlib.cm import ScalarMappable
+
+    weights = kernel.weights / (np.abs(kernel.weights).max() or 1)
+    if weights.ndim == 3 and weights.shape[2] == 3:
+        axes.imshow(0.5 + 0.5 * weights, interpolation="nearest", aspect="equal")
+        image = ScalarMappable(cmap="gray")
+        image.set_clim(-1, 1)
+    else:
+        if weights.ndim == 3:
+            weights = np.concatenate(np.moveaxis(weights, 2, 0), axis=1)
+        image = axes.imshow(weights, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="equal")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

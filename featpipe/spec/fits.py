@@ -12,6 +12,25 @@ from featpipe.spec.words import suggest
 
 FitName = Literal["kmeans", "pca", "zca-patches", "random-patches"]
 FITS: tuple[str, ...] = get_args(FitName)
+NOTES: dict[str, tuple[str, str]] = {
+    "kmeans": (
+        "Centroids of patches of the images; with response: distance and activate: triangle, a codebook.",
+        "Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature learning.",
+    ),
+    "pca": (
+        "Principal components of mean-removed patches of the images.",
+        "Chan et al. 2015, PCANet: A simple deep learning baseline for image classification?, section II-A.",
+    ),
+    "zca-patches": (
+        "Patches of the images, whitened and of unit length.",
+        "Coates and Ng 2011, The importance of encoding versus training with sparse coding and vector quantization.",
+    ),
+    "random-patches": (
+        "Patches of the images, less their mean and of unit length.",
+        "Rolf et al. 2021, A generalizable and accessible approach to machine learning with global satellite imagery.",
+    ),
+}
+"""Of each fit, what it is and whose definition this is."""
 WHITENED = ("kmeans", "zca-patches")
 """Fits that whiten patches unless told otherwise."""
 

@@ -16,10 +16,12 @@ import numpy.typing as npt
 import pytest
 import zarr
 from numpy.lib.stride_tricks import sliding_window_view
+from typer.testing import CliRunner
 
 import featpipe
+from featpipe.cli.commands import app
 from featpipe.errors import PlanError
-from featpipe.kernels.fitted import FittedBank, bank_arrays
+from featpipe.kernels.fitted import FittedBank, bank_arrays, write_learned_bank
 from featpipe.plan.fitting import FitRequest
 from featpipe.run import default_resources, learn, plan_run, run_plan
 from featpipe.spec.load import parse_pipeline
@@ -292,6 +294,19 @@ def test_learning_takes_at_most_the_planned_memory(tmp_path: Path) -> None:
     measured = int(subprocess.run(run, capture_output=True, check=True).stdout)
     assert planned["memory"]["fit"] > 3 * 120_000 * 192 * 4
     assert measured <= planned["memory"]["peak"]
+
+
+def test_a_learned_bank_is_drawn_from_its_file(pictures: Path, tmp_path: Path) -> None:
+    file, png = tmp_path / "bank.npz", tmp_path / "bank.png"
+    write_learned_bank(str(file), learned(pipeline(pictures, tmp_path / "a.zarr", convolve(KMEANS))))
+    words = ["banks", "show", "learned", "--set", f"bank.file={file}", "--png", str(png)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    drawn = iio.imread(png).astype(int)
+    assert (np.ptp(drawn[..., :3], axis=2) > 40).mean() > 0.01  # three channels are colours
+    done = CliRunner().invoke(app, ["banks", "show", "kmeans", "--png", str(tmp_path / "no.png")])
+    assert done.exit_code == 2
+    assert "Learn it with featpipe fit" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from featpipe.cli.commands import app
 from featpipe.errors import SpecError
 from featpipe.kernels.bank import Bank, Kernel
 from featpipe.kernels.catalog import build_bank, list_banks
+from featpipe.spec.fits import FITS
 
 pytest.importorskip("matplotlib")
-PICTURED = [entry.name for entry in list_banks() if entry.name != "file"]
+PICTURED = [entry.name for entry in list_banks() if entry.name not in ("file", "learned", *FITS)]
 
 
 def bank_named(name: str) -> Bank:
@@ -46,7 +47,7 @@ def test_labels_of_a_drawn_bank_lie_inside_and_apart(name: str) -> None:
         assert not any(box.overlaps(other) for other in boxes[:i]), f"{name}: {i}"
 
 
-@pytest.mark.parametrize("channels", [None, 3])
+@pytest.mark.parametrize("channels", [None, 2, 3])
 def test_kernels_are_drawn_as_shares_of_their_largest_weight(channels: int | None) -> None:
     from featpipe.report.picture import bank_figure
 
@@ -54,6 +55,9 @@ def test_kernels_are_drawn_as_shares_of_their_largest_weight(channels: int | Non
     weights = np.random.default_rng(0).normal(size=shape) * 7
     figure = bank_figure(Bank((Kernel(weights, {"bank": "kernels", "kernel": "a"}),)))
     (image,) = figure.axes[0].images
+    if channels == 3:  # as colours around gray
+        np.testing.assert_allclose(np.asarray(image.get_array()), 0.5 + weights / np.abs(weights).max() / 2)
+        return
     shown = weights if channels is None else np.concatenate([weights[..., c] for c in range(channels)], axis=1)
     np.testing.assert_allclose(np.asarray(image.get_array()), shown / np.abs(weights).max())
     assert image.get_clim() == (-1, 1)
