@@ -16,11 +16,13 @@ import numpy.typing as npt
 import pytest
 import zarr
 from numpy.lib.stride_tricks import sliding_window_view
+from threadpoolctl import threadpool_info
 from typer.testing import CliRunner
 
 import featpipe
 from featpipe.cli.commands import app
 from featpipe.errors import PlanError
+from featpipe.fit.sample import draw_patches
 from featpipe.kernels.fitted import FittedBank, bank_arrays, write_learned_bank
 from featpipe.plan.fitting import FitRequest
 from featpipe.run import default_resources, learn, plan_run, run_plan
@@ -136,6 +138,61 @@ def test_kmeans_and_triangle_equal_numpy_and_scikit_learn_fed_the_same_patches(p
         expected.append([[part.sum((0, 1)) for part in np.array_split(half, 2, axis=1)] for half in halves])
     found = featpipe.open(store)["a/scale1"][:]
     np.testing.assert_allclose(found, np.array(expected), rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("fit", ["kmeans", "zca-patches"])
+def test_projections_are_those_of_whitened_patches(fit: str, pictures: Path, tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    bank = {"fit": fit, "kernels": 6, "size": 3, "patches": 500, "whiten": {"epsilon": 0.5}}
+    run_plan(plan_run(pipeline(pictures, store, convolve(bank, bias=0.25)), default_resources(threads=1)))
+    root: Any = zarr.open_group(store, mode="r")
+    ((_, saved),) = root["fits"].groups()
+    images = read(pictures, root["path"][:])
+    seen = np.stack([images[i][y : y + 3, x : x + 3].ravel() for i, y, x, _ in saved["sources"][:]])
+    lengths, axes = np.linalg.eigh(np.cov(seen.T, bias=True))
+    whiten = axes @ np.diag(1 / np.sqrt(lengths + 0.5)) @ axes.T
+    np.testing.assert_allclose(saved["whitening"][:].reshape(27, 27), whiten, atol=1e-7)
+    vectors = saved["weights"][:].reshape(6, 27) @ np.linalg.inv(whiten)
+    np.testing.assert_allclose(saved["squares"][:], (vectors**2).sum(1), rtol=1e-6)
+    windows = sliding_window_view(images[0], (3, 3), (0, 1)).transpose(0, 1, 3, 4, 2).reshape(18, 15, 27)
+    wanted = ((windows - seen.mean(0)) @ whiten) @ vectors.T + 0.25
+    found = featpipe.open(store)["a/scale1"][0]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_components_have_a_sign_of_their_own(pictures: Path, tmp_path: Path) -> None:
+    bank = learned(pipeline(pictures, tmp_path / "a.zarr", convolve({**PCA, "kernels": 26})))
+    kernels = bank.weights.reshape(26, 27)
+    np.testing.assert_allclose(kernels @ kernels.T, np.eye(26), atol=1e-9)
+    assert (kernels[np.arange(26), np.abs(kernels).argmax(1)] > 0).all()
+
+
+def test_kmeans_runs_on_one_thread(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.cluster import KMeans
+
+    threads: list[int] = []
+    fit = KMeans.fit
+
+    def watched(model: Any, *values: Any) -> Any:
+        threads.extend(pool["num_threads"] for pool in threadpool_info())
+        return fit(model, *values)
+
+    monkeypatch.setattr(KMeans, "fit", watched)
+    learned(pipeline(pictures, tmp_path / "a.zarr", convolve(KMEANS)))
+    assert set(threads) == {1}
+
+
+def test_patches_are_drawn_from_every_place_of_every_image() -> None:
+    shapes = {3: (6, 5), 7: (4, 4), 9: (9, 20)}
+    drawn = draw_patches([3, 7, 9], shapes, (4, 3), 20_000, 1, features=2)
+    assert drawn.shape == (20_000, 4)
+    for image, (height, width) in shapes.items():
+        mine = drawn[drawn[:, 0] == image]
+        assert 6000 < len(mine) < 7400
+        places, counts = np.unique(mine[:, 1:3], axis=0, return_counts=True)
+        assert places.tolist() == [[y, x] for y in range(height - 3) for x in range(width - 2)]
+        assert counts.min() > 0.5 * counts.mean()
+        assert np.unique(mine[:, 3]).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("bank", [KMEANS, PCA], ids=lambda bank: bank["fit"])

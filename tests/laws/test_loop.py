@@ -68,3 +68,17 @@ def test_filters_at_opposite_angles_equal_the_reference(options: dict[str, Any])
     bank = {"bank": "gabor", "frequencies": [0.2, 0.3], "orientations": [30, 90, 150, 60], **options}
     check([{"convolve": bank}])
     check([{"convolve": {**bank, "contrast": {"epsilon": 0.05}}}, "modulus", {"pool": {"mean": 3}}])
+
+
+@pytest.mark.parametrize("count", [1, 2, 32])
+@pytest.mark.parametrize("name", ["hard", "nearest"])
+def test_of_equal_features_the_first_wins(name: str, count: int, tmp_path: Path) -> None:
+    np.save(tmp_path / "kernels.npy", np.concatenate([KERNELS[:count]] * 2))
+    layers: list[Any] = [
+        {"convolve": {"kernels": str(tmp_path / "kernels.npy"), "channels": "sum"}},
+        {"activate": name},
+    ]
+    program = make_program(parse_pipeline({"features": {"a": {"layers": layers}}}).features, CHANNELS)
+    ((_, got),) = run_whole(program, IMAGE[None]).items()
+    assert (got[..., :count].sum(axis=-1) == 1).all()
+    assert not got[..., count:].any()
