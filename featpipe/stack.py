@@ -14,6 +14,7 @@ import zarr
 
 from featpipe.errors import Problem, StoreError
 from featpipe.spec.words import suggest
+from featpipe.store.fits import learned_banks
 from featpipe.store.format import FORMAT, read_header
 from featpipe.store.read import Indices, StoredMap, fill_columns
 from featpipe.store.select import pick, select_features
@@ -280,6 +281,7 @@ class Stack:
             "maps": [self._map_info(name) for name in self._chosen],
             "stored_bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
             "failures": self.failures,
+            "learned": learned_banks(self.path),
             **{key: self._header[key] for key in ("format", "versions", "digests", "pipeline")},
         }
 

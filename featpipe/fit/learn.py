@@ -51,8 +51,8 @@ def learn_bank(request: FitRequest, patches: Float32, sources: Int64) -> FittedB
     bank = request.bank
     rng = np.random.default_rng([bank.seed, 1])
     if bank.fit == "kmeans":
-        _check_library()
-    with threadpool_limits(1):  # of the libraries that are loaded by now
+        import sklearn.cluster  # noqa: F401  (only the threads of what is loaded by now are limited)
+    with threadpool_limits(1):
         distinct = _distinct(patches.reshape(len(patches), -1))
         values = _normalised(patches.reshape(len(patches), -1).astype(np.float64), request.epsilon)
         if bank.fit == "pca":
@@ -153,14 +153,3 @@ def _centroids(values: Float32, count: int, seed: int, iterations: int) -> Float
         warnings.simplefilter("ignore")  # that it did not converge in so few rounds
         model.fit(values)
     return np.asarray(model.cluster_centers_, np.float64)
-
-
-def _check_library() -> None:
-    """Load scikit-learn, or tell in words that it is not installed."""
-    try:
-        import sklearn.cluster  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("sklearn"):
-            raise
-        what = "fit: kmeans needs scikit-learn, which is not installed."
-        raise PlanError(Problem("fit", what, "pip install 'featpipe[learn]'")) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -160,6 +161,14 @@ def fit_bytes(request: FitRequest) -> int:
     return COPIES * 4 * request.bank.patches * request.taps + kernels + FIT_BYTES
 
 
+def _is_installed(package: str) -> bool:
+    """Tell whether a package is there, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:
+        return False
+
+
 def check_fits(plan: Plan) -> None:
     """Refuse fits that no run could do, before anything is read or written.
 
@@ -168,6 +177,10 @@ def check_fits(plan: Plan) -> None:
     PlanError
     """
     for request in plan.program.fits:
+        if request.bank.fit == "kmeans" and not _is_installed("sklearn"):
+            at = (*request.location, "bank", "fit")
+            what = "kmeans needs scikit-learn, which is not installed."
+            raise PlanError(Problem(key_path(at), what, "pip install 'featpipe[learn]'", at))
         fit_images(request, plan.collection, map_shapes(plan, request))
         taken = fit_bytes(request)
         if taken > max(plan.memory.limit - plan.memory.base, 0):

@@ -24,7 +24,7 @@ def store_facts(info: Mapping[str, Any]) -> Facts:
     written = datetime.fromtimestamp((path / "zarr.json").stat().st_mtime).astimezone()
     versions = info["versions"]
     return {
-        **{key: info[key] for key in ("path", "status", "images", "ok", "classes", "splits", "failures")},
+        **{key: info[key] for key in ("path", "status", "images", "ok", "classes", "splits", "failures", "learned")},
         "maps": [_map_facts(path, one) for one in info["maps"]],
         "disk_bytes": info["stored_bytes"],
         "written": written.isoformat(timespec="seconds"),

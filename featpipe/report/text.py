@@ -49,7 +49,17 @@ def render_store(facts: Facts) -> RenderableType:
     """Return what a store holds for people."""
     parts: list[RenderableType] = [section("Store", _store_lines(facts)), section("Images", _store_images(facts))]
     parts += [_stored_map(one) for one in facts["maps"]]
+    if facts["learned"]:
+        parts.append(section("Learned", map(_learned, facts["learned"])))
     return spaced(parts)
+
+
+def _learned(bank: Facts) -> str:
+    """Say what a learned bank is, and what of."""
+    parameters, (count, *shape) = bank["parameters"], bank["shape"]
+    split = f" of split {parameters['split']}" if parameters["split"] else ""
+    patches = f"{parameters['patches']:,} patches{split}, seed {parameters['seed']}"
+    return f"{bank['fit']}, {count:,} kernels of {shape_text(shape)}, from {patches}: {bank['group']}"
 
 
 def render_ingest(facts: Facts) -> RenderableType:

@@ -11,7 +11,7 @@ import zarr
 
 from featpipe.kernels.fitted import FittedBank, bank_arrays, bank_facts, make_fitted
 from featpipe.plan.fitting import FitRequest
-from featpipe.store.format import KEY, NODE, cannot_write, temporary_name
+from featpipe.store.format import KEY, NODE, cannot_write, read_node, temporary_name
 
 GROUP = "fits"
 AXES = {
@@ -22,6 +22,17 @@ AXES = {
     "squares": ("kernel",),
     "sources": ("patch", "source"),
 }
+
+
+def learned_banks(path: Path) -> list[dict[str, Any]]:
+    """Return what is known of every learned bank in a store: its group, how it was fitted, the shape of its kernels."""
+    found = []
+    for folder in sorted((path / GROUP).glob("*")):
+        node, weights = read_node(folder), read_node(folder / "weights")
+        if node is not None and weights is not None and KEY in node.get("attributes", {}):
+            facts = node["attributes"][KEY]
+            found.append({"group": f"{GROUP}/{folder.name}", "shape": weights["shape"], **facts})
+    return found
 
 
 class StoreShelf:

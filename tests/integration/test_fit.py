@@ -265,6 +265,10 @@ def test_two_fits_in_a_chain_the_second_on_the_responses_of_the_first(pictures: 
     stack = featpipe.open(store)
     assert stack["a/scale1"].shape[-1] == 4 * 5
     root: Any = zarr.open_group(store, mode="r")
+    told = featpipe.open(store).info()["learned"]
+    assert sorted(tuple(one["shape"]) for one in told) == [(4, 3, 3, 1), (5, 3, 3, 3)]
+    done = CliRunner().invoke(app, ["info", str(store)])
+    assert "pca, 5 kernels of 3×3×3, from 400 patches, seed 0" in " ".join(done.stdout.split())
     shapes = sorted(fit["weights"].shape for _, fit in root["fits"].groups())
     assert shapes == [(4, 3, 3, 1), (5, 3, 3, 3)]
     second = next(fit for _, fit in root["fits"].groups() if fit["weights"].shape[0] == 4)
@@ -391,6 +395,15 @@ def test_what_cannot_be_learned_is_told(
         learned(pipeline(pictures, tmp_path / "a.zarr", convolve(bank, **options)))
     assert message in str(caught.value)
     assert not (tmp_path / "a.zarr").exists()
+
+
+def test_without_scikit_learn_a_plan_says_what_to_install(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(PlanError, match=r"bank\.fit: kmeans needs scikit-learn.*pip install 'featpipe\[learn\]'"):
+        learned(pipeline(pictures, tmp_path / "a.zarr", convolve(KMEANS)))
+    assert learned(pipeline(pictures, tmp_path / "a.zarr", convolve(PCA))).weights.shape == (5, 3, 3, 3)
 
 
 def test_images_of_one_value_teach_nothing(tmp_path: Path) -> None:
