@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 Location = tuple[str | int, ...]
 """A path of keys and list positions into the pipeline file, e.g. ``("features", "texture", "layers", 2)``."""
@@ -37,7 +38,7 @@ class FeatpipeError(Exception):
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
-    def __reduce__(self) -> tuple[type[FeatpipeError], tuple[tuple[Problem, ...]]]:
+    def __reduce__(self) -> tuple[type[FeatpipeError], tuple[Any, ...]]:
         return type(self), (self.problems,)
 
 
@@ -67,6 +68,19 @@ class StoreError(FeatpipeError):
     """The store cannot be written or read."""
 
     exit_code = 2
+
+
+class WriteError(StoreError):
+    """The store's place fails while it is written: full, gone, or no longer ours."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Problem | str | Iterable[Problem], errno: int | None = None) -> None:
+        super().__init__(problems)
+        self.errno = errno
+
+    def __reduce__(self) -> tuple[type[FeatpipeError], tuple[Any, ...]]:
+        return type(self), (self.problems, self.errno)
 
 
 class RunError(FeatpipeError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from featpipe.errors import Problem, StoreError
 from featpipe.spec.words import suggest
 from featpipe.store.fits import learned_banks
 from featpipe.store.format import FORMAT, read_header
+from featpipe.store.place import LocalPlace, Place, open_place
 from featpipe.store.read import Indices, StoredMap, fill_columns
 from featpipe.store.select import pick, select_features
 from featpipe.store.tree import open_tree
@@ -37,8 +37,8 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
 
     Parameters
     ----------
-    path : path
-        Of the directory that ``featpipe run`` wrote.
+    path : path or str
+        Of the directory that ``featpipe run`` wrote, or its URL.
 
     Returns
     -------
@@ -49,11 +49,11 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
     StoreError
         If there is none, or a newer featpipe wrote it.
     """
-    place = Path(path)
-    if not place.exists():
-        raise StoreError(Problem(str(place), "there is no such file or directory.", "Make it with featpipe run."))
+    place = open_place(path)
     header = read_header(place)
-    if header is None or header.get("status") == "discarded":
+    if header is None:
+        if next(place.files(), None) is None and not (isinstance(place, LocalPlace) and place.path.exists()):
+            raise StoreError(Problem(str(place), "there is no such file or directory.", "Make it with featpipe run."))
         raise StoreError(Problem(str(place), "is not a feature stack.", "Give the directory that featpipe run wrote."))
     if header["format"] > FORMAT:
         what = f"is of format {header['format']}; this featpipe reads format {FORMAT}."
@@ -66,20 +66,27 @@ class Stack:
 
     Parameters
     ----------
-    path : Path
+    place : Place
     header : dict
         The root's ``featpipe`` attribute.
     chosen : dict, optional
         Maps to the features chosen from each; None stands for all.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any], chosen: Mapping[str, Indices | None] | None = None) -> None:
-        self.path = path
+    def __init__(
+        self, place: Place, header: dict[str, Any], chosen: Mapping[str, Indices | None] | None = None
+    ) -> None:
+        self.place = place
         self._header = header
         self._facts = {fact["name"]: fact for fact in header["maps"]}
         self._chosen = dict.fromkeys(self._facts) if chosen is None else dict(chosen)
 
     # -- images -------------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """Where the store lies."""
+        return str(self.place)
 
     @cached_property
     def paths(self) -> npt.NDArray[Any]:
@@ -177,15 +184,15 @@ class Stack:
         for key, what, wanted in (("branch", "branch", branch), ("scale", "scale", scale), ("name", "map", map)):
             if wanted is not None:
                 known = dict.fromkeys(self._facts[name][key] for name in kept)
-                found = pick(known, wanted, what, str(self.path))
+                found = pick(known, wanted, what, self.path)
                 kept = {name: chosen for name, chosen in kept.items() if self._facts[name][key] in found}
         if not kept:
             raise self._wrong("has no such map of that branch and scale.", f"There are {', '.join(self._chosen)}.")
         if labels:
             members = {name: any_map.labels for name in kept if (any_map := self._any(name)) is not None}
-            picked = select_features(members, labels, str(self.path))
+            picked = select_features(members, labels, self.path)
             kept = {name: _compose(kept[name], indices) for name, indices in picked.items()}
-        return Stack(self.path, self._header, kept)
+        return Stack(self.place, self._header, kept)
 
     def stacked(self) -> list[FeatureMap]:
         """Return the maps that `xy` flattens, of one shape for all images; raises `StoreError` if there are none."""
@@ -249,7 +256,7 @@ class Stack:
                 groups[name] = chosen
             else:
                 groups.update({f"images/{n}/{name}": chosen for n in self._sized()})
-        return open_tree(self.path, groups)
+        return open_tree(self.place, groups)
 
     # -- facts --------------------------------------------------------------------------------------------------------
 
@@ -272,16 +279,16 @@ class Stack:
     def info(self) -> dict[str, Any]:
         """Return all facts as plain data, ready for JSON."""
         return {
-            "path": str(self.path),
+            "path": self.path,
             "status": self.status,
             "images": self.n,
             "ok": int(self.ok.sum()),
             "classes": _counts(self.labels, self.classes),
             "splits": _counts(self.splits, self.split_names),
             "maps": [self._map_info(name) for name in self._chosen],
-            "stored_bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            "stored_bytes": sum(size for _, size in self.place.files()),
             "failures": self.failures,
-            "learned": learned_banks(self.path),
+            "learned": learned_banks(self.place),
             **{key: self._header[key] for key in ("format", "versions", "digests", "pipeline")},
         }
 
@@ -298,7 +305,7 @@ class Stack:
 
     @cached_property
     def _root(self) -> zarr.Group:
-        return zarr.open_group(str(self.path), mode="r")
+        return zarr.open_group(self.place.open_zarr(), mode="r")
 
     def _group(self, name: str) -> zarr.Group:
         group: Any = self._root[name]
@@ -312,7 +319,7 @@ class Stack:
         return dict(self._root[name].attrs)
 
     def _wrong(self, what: str, change: str = "") -> StoreError:
-        return StoreError(Problem(str(self.path), what, change))
+        return StoreError(Problem(self.path, what, change))
 
     def _check_name(self, name: str) -> None:
         if name not in self._chosen:

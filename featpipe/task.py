@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -22,7 +22,7 @@ from featpipe.plan.layout import array_plan, block_spans
 from featpipe.plan.model import Plan, Task
 from featpipe.plan.program import ROOT
 from featpipe.plan.schedule import make_schedule, node_shapes
-from featpipe.store.shard import to_stored
+from featpipe.store.shard import Shard, to_stored
 from featpipe.store.write import StoreWriter
 
 Float32 = npt.NDArray[np.float32]
@@ -49,6 +49,8 @@ class Receipt:
     """Features written, before compression."""
     seconds: dict[str, float]
     """Spent on ``read``, ``compute`` and ``write``."""
+    shards: dict[int, list[Shard]] = field(default_factory=dict)
+    """What was written of each map."""
 
 
 @dataclass(eq=False)
@@ -59,9 +61,11 @@ class Work:
     reader: Reader
     writer: StoreWriter
 
-    def run(self, index: int) -> Receipt:
-        """Run one task; raises `ImageError` only where ``images.on_error`` is ``fail``."""
+    def run(self, index: int, maps: tuple[int, ...] | None = None) -> Receipt:
+        """Run one task, or make some of its maps; raises `ImageError` only where ``images.on_error`` is ``fail``."""
         task = self.plan.tasks[index]
+        if maps is not None:
+            task = replace(task, maps=maps)
         run = _Run(self, task)
         if task.block is not None:
             run.block(task.block)
@@ -80,6 +84,7 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "compute": 0.0, "write": 0.0})
     pixels: int = 0
     written: int = 0
+    shards: dict[int, list[Shard]] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
@@ -87,7 +92,9 @@ class _Run:
 
     def receipt(self) -> Receipt:
         count = self.task.images.length
-        return Receipt(self.task.index, count, tuple(self.failures), self.pixels, self.written, self.seconds)
+        return Receipt(
+            self.task.index, count, tuple(self.failures), self.pixels, self.written, self.seconds, self.shards
+        )
 
     # -- the three kinds of task --------------------------------------------------------------------------------------
 
@@ -228,18 +235,20 @@ class _Run:
         failed = [failure.image - self.task.images.start for failure in self.failures]
         for i in list(shards):
             shards[i][failed] = np.nan
-            self._write_region(self.plan.maps[i].name, (slice(*self.task.images),), shards.pop(i))
+            self._write_region(i, self.plan.maps[i].name, (slice(*self.task.images),), shards.pop(i))
 
     def _write(self, map_index: int, image: int, spans: tuple[Span, Span], values: Float32) -> None:
         region = (slice(*spans[0]), slice(*spans[1]))
         name = self.plan.maps[map_index].name
         if self.plan.maps[map_index].stacked:
-            self._write_region(name, (slice(image, image + 1), *region), values)
+            self._write_region(map_index, name, (slice(image, image + 1), *region), values)
         else:
-            self._write_region(f"images/{image}/{name}", region, values[0])
+            self._write_region(map_index, f"images/{image}/{name}", region, values[0])
 
-    def _write_region(self, group: str, region: tuple[slice, ...], values: npt.NDArray[np.floating]) -> None:
+    def _write_region(
+        self, map_index: int, group: str, region: tuple[slice, ...], values: npt.NDArray[np.floating]
+    ) -> None:
         start = time.perf_counter()
-        self.work.writer.write(group, region, values)
+        self.shards.setdefault(map_index, []).extend(self.work.writer.write(group, region, values))
         self.seconds["write"] += time.perf_counter() - start
         self.written += values.size * np.dtype(self.plan.pipeline.store.dtype).itemsize

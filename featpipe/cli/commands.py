@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from featpipe.cli import console
-from featpipe.cli.guard import INTERRUPTED, TRACEBACK, guarded
-from featpipe.cli.values import parse_address, parse_memory
+from featpipe.cli.guard import FAILED, INTERRUPTED, TRACEBACK, guarded
+from featpipe.cli.values import parse_address, parse_memory, parse_share
 from featpipe.errors import FeatpipeError, Problem
 
 app = typer.Typer(
@@ -130,7 +130,19 @@ def run(
     threads: Threads = None,
     scheduler: Scheduler = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a feature stack of another pipeline.")
+        bool, typer.Option("--overwrite", help="Replace what is there of another pipeline, or of other images.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the images again that failed, and what lies in their shards.")
+    ] = False,
+    max_failures: Annotated[
+        Any,
+        typer.Option(
+            metavar="N", parser=parse_share, help="Images that may fail, e.g. 100 or 1%.", show_default="all but one"
+        ),
+    ] = None,
+    fsync: Annotated[
+        bool, typer.Option("--fsync", help="Count only what has reached the disk, for fear of power failures.")
     ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -141,11 +153,50 @@ def run(
     from featpipe.report.text import render_run
 
     ready = make_run_plan(pipeline, overrides or (), memory, threads, scheduler, quiet=quiet)
-    report = carry_out(ready, scheduler, overwrite=overwrite, quiet=quiet)
+    report = carry_out(
+        ready, scheduler, overwrite=overwrite, retry_failed=retry_failed, max_failures=max_failures, fsync=fsync,
+        quiet=quiet,
+    )  # fmt: skip
     facts = run_facts(report, ready)
     console.show_json(facts) if as_json else console.show(render_run(facts))
     if report.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command(epilog="Example:\n\nfeatpipe verify features.zarr --recompute 20")
+@guarded
+def verify(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack.")],
+    recompute: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Shards, drawn at random, to compute again and compare.")
+    ] = 0,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of this draw.", show_default="another every time")
+    ] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read every shard and compare it with what was written; compute some again and compare bits."""
+    from featpipe.cli.verifying import verify_and_show
+
+    if not verify_and_show(store, recompute, seed, memory, threads, quiet=quiet, as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog="Example:\n\nfeatpipe unlock features.zarr")
+@guarded
+def unlock(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack.")],
+    force: Annotated[bool, typer.Option("--force", help="Also if its run seems to be alive.")] = False,
+) -> None:
+    """Remove the lock that a run has left which died; one that is alive keeps it."""
+    from featpipe.store.lock import StoreLock, described
+    from featpipe.store.place import open_place
+
+    holder = StoreLock(open_place(store)).break_stale(force=force)
+    typer.echo(f"{store} is not locked" if holder is None else f"removed the lock of {described(holder)}")
 
 
 @app.command(epilog="Example:\n\nfeatpipe fit pipeline.yaml --output patches.npz")
@@ -170,7 +221,7 @@ def fit(
 @app.command(epilog="Example:\n\nfeatpipe info features.zarr")
 @guarded
 def info(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature stack.")],
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack.")],
     as_json: AsJson = False,
 ) -> None:
     """Tell what a store holds."""
@@ -178,7 +229,8 @@ def info(
     from featpipe.report.text import render_store
     from featpipe.stack import open_stack
 
-    facts = store_facts(open_stack(store).info())
+    stack = open_stack(store)
+    facts = store_facts(stack.info(), stack.place)
     console.show_json(facts) if as_json else console.show(render_store(facts))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featpipe.cli.console import waiting
 from featpipe.cli.guard import located
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from featpipe.plan.budget import Resources
     from featpipe.plan.model import Plan
     from featpipe.run import RunReport
-
-_FOUND = {
-    "absent": "Nothing is there yet.",
-    "partial": "A run of this pipeline was begun there; the next goes on with it.",
-    "complete": "These features are there already, complete: a run has nothing to do.",
-    "replace": "What is there was not finished and will be replaced.",
-}
 
 
 def make_run_plan(
@@ -51,24 +44,27 @@ def make_run_plan(
         return plan_run(pipeline, _resources(memory_bytes, threads, scheduler))
 
 
-def look_at_store(plan: Plan) -> str:
-    """Return in a sentence what a run will find at the store's path."""
-    from featpipe.plan.identity import plan_digests
-    from featpipe.store.target import check_target
+def look_at_store(plan: Plan) -> dict[str, Any]:
+    """Return what a run will find at the store's path, and do: in a sentence (``there``), and in numbers."""
+    from featpipe.run.standing import look
+    from featpipe.store.place import open_place
+    from featpipe.store.target import check_place
 
+    place = open_place(plan.pipeline.store.path)
     try:
-        found = check_target(Path(plan.pipeline.store.path), plan_digests(plan))
+        check_place(place)
+        return look(place, plan).facts()
     except FeatpipeError as error:
-        return f"A run will refuse this place: it {error.problems[0].what} {error.problems[0].change}".strip()
-    return _FOUND[found]
+        said = f"A run will refuse this place: it {error.problems[0].what} {error.problems[0].change}".strip()
+        return {"there": said, "refused": True}
 
 
-def carry_out(plan: Plan, scheduler: str | None, *, overwrite: bool, quiet: bool) -> RunReport:
-    """Run a plan and show how it goes on."""
+def carry_out(plan: Plan, scheduler: str | None, *, quiet: bool, **options: Any) -> RunReport:
+    """Run a plan and show how it goes on; ``options`` are those of `featpipe.run.run_plan`."""
     from featpipe.run import run_plan
 
     with run_progress(quiet=quiet) as progress, reachable(scheduler):
-        return run_plan(plan, scheduler=scheduler, overwrite=overwrite, progress=progress)
+        return run_plan(plan, scheduler=scheduler, progress=progress, **options)
 
 
 def _resources(memory_bytes: int | None, threads: int | None, scheduler: str | None) -> Resources:

@@ -34,3 +34,23 @@ def parse_address(text: str) -> str:
     if not _ADDRESS.fullmatch(text):
         raise typer.BadParameter(f"{text!r} is not an address. Write tcp://HOST:PORT, as the scheduler prints it.")
     return text
+
+
+def parse_share(text: str) -> int | float:
+    """Read a number of images, or their share.
+
+    Examples
+    --------
+    >>> parse_share("100"), parse_share("2.5%")
+    (100, 0.025)
+    """
+    text = text.strip()
+    if text.isdecimal():
+        return int(text)
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not text.endswith("%") or not 0 <= share <= 1:
+        raise typer.BadParameter(f"{text!r} is neither a number of images nor a share of them. Write 100 or 1%.")
+    return share

@@ -148,7 +148,7 @@ def scan_array(
         splits=labelling.splits, split_names=labelling.split_names,
         heights=size[0] * there, widths=size[1] * there, channels=channel_names(seen),
         decoded_bytes=pixels * there, regions=size == (height, width), region_bytes=_chunk_bytes(array, axes),
-        digest=hashlib.sha256(text.encode()).hexdigest(), axes=axes, dtype=str(dtype), unreadable=bad,
+        digest=hashlib.sha256(text.encode()).hexdigest(), source=digest, axes=axes, dtype=str(dtype), unreadable=bad,
     )  # fmt: skip
 
 

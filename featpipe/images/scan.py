@@ -87,6 +87,7 @@ def _collect(
         heights=heights, widths=widths, channels=_channels(images, good),
         decoded_bytes=_decoded_bytes(images, paths, good, facts, unreadable, probed=probed),
         regions=False, digest=_digest(paths, facts, labelling),
+        stamps=np.array([facts[name][:2] for name in paths], np.int64).reshape(-1, 2), found=columns is None,
         dtype=_common_dtype(good), unreadable=unreadable,
     )  # fmt: skip
 

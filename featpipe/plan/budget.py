@@ -58,6 +58,14 @@ class Resources:
         return (self.memory_bytes - self.base_bytes) // self.threads
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Batches and blocks of a store that is there: new shards are to lie beside the old ones."""
+
+    batch: int | None = None
+    block: tuple[int, int] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Budget:
     """Sizes and costs of one program on one collection; the largest image sets the memory."""
@@ -66,6 +74,13 @@ class Budget:
     collection: Collection
     program: Program
     resources: Resources
+    kept: Kept = Kept()
+
+    @property
+    def asked_block(self) -> tuple[int, int] | None:
+        """The block that the pipeline asks for, or else that the store has."""
+        asked = self.pipeline.store.block
+        return (asked[0], asked[1]) if asked is not None else self.kept.block
 
     @cached_property
     def shapes(self) -> dict[int, Shape]:
@@ -172,6 +187,8 @@ class Budget:
         asked = self.pipeline.store.batch
         if asked is not None:
             return replace(pieces, batch=min(asked, count))
+        if self.kept.batch is not None:
+            return replace(pieces, batch=self.kept.batch)
         height, width = self.collection.shape
         stacked = [self._stored(m.node, whole(self.shapes[m.node])) for m in batched if m.stacked]
         seconds = self._seconds(height * width)
@@ -239,7 +256,7 @@ class Budget:
 
     def _choose_block(self, blocked: list[MapPlan]) -> tuple[int, int]:
         steps = [lcm(*(m.windows[axis].stride for m in blocked if m.windows)) for axis in (0, 1)]
-        asked = self.pipeline.store.block
+        asked = self.asked_block
         if asked is not None:
             return ceil_div(asked[0], steps[0]) * steps[0], ceil_div(asked[1], steps[1]) * steps[1]
         edge = 1 << max(self.collection.shape).bit_length()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from featpipe.errors import PlanError, Problem
 from featpipe.geometry.axis import Span
-from featpipe.plan.budget import Budget, Resources
+from featpipe.plan.budget import Budget, Kept, Resources
 from featpipe.plan.check import exclude_misfits
 from featpipe.plan.collection import Collection
 from featpipe.plan.fitting import check_fits, fit_bytes
@@ -20,7 +20,7 @@ from featpipe.plan.schedule import node_shapes
 from featpipe.spec.pipeline import Pipeline
 
 
-def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) -> Plan:
+def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources, kept: Kept | None = None) -> Plan:
     """Decide everything about a run without reading a pixel.
 
     Parameters
@@ -29,6 +29,8 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
     collection : Collection
     resources : Resources
         Memory and threads that the run may use.
+    kept : Kept, optional
+        The batches and blocks of the store that is there; the pipeline's own wishes go before them.
 
     Raises
     ------
@@ -43,8 +45,8 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources) 
     refuse_unequal_images(program, collection)
     kernels = weight_bytes(program, node_shapes(program, collection.shape))
     resources = replace(resources, base_bytes=resources.base_bytes + kernels)
-    budget = Budget(pipeline, collection, program, resources)
-    large = pipeline.store.block is not None or budget.needs_blocks()
+    budget = Budget(pipeline, collection, program, resources, kept or Kept())
+    large = budget.asked_block is not None or budget.needs_blocks()
     maps = _make_maps(program, collection, large=large)
     pieces = budget.choose_pieces(maps, large=large)
     block = pieces.block

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -39,6 +41,12 @@ class Collection:
     """Whether a block can be read without reading the whole image; it then takes its share of ``decoded_bytes``."""
     digest: str
     """SHA-256 over what identifies the input: paths, sizes and times of the files, or the array's."""
+    stamps: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    """(n, 2) what tells an image's content from another's: size and time of its file; zeros where ``source`` does."""
+    source: str = ""
+    """What tells the content of an array, or of whatever else holds all images, from another's."""
+    found: bool = False
+    """Whether images were found by looking, as those of a directory, so that their order means nothing."""
     axes: str = ""
     """What the axes of an array mean ("nyxc", ...); empty for files."""
     region_bytes: int = 0
@@ -47,6 +55,10 @@ class Collection:
     """Of an array's samples, or the commonest of files."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """Images whose header could not be read, and why; they keep their row."""
+
+    def __post_init__(self) -> None:
+        if len(self.stamps) != len(self.paths):
+            object.__setattr__(self, "stamps", np.zeros((len(self.paths), 2), np.int64))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,3 +73,45 @@ class Collection:
     def shape(self) -> tuple[int, int]:
         """Largest height and width, in pixels; the shape of every image when ``uniform``."""
         return int(self.heights.max(initial=0)), int(self.widths.max(initial=0))
+
+    def reordered(self, order: npt.NDArray[np.int64]) -> Collection:
+        """Return the same images in another order.
+
+        Parameters
+        ----------
+        order : (n,) int
+            Of each row, the image here that will stand there.
+        """
+        if np.array_equal(order, np.arange(len(self))):
+            return self
+        row = {int(image): i for i, image in enumerate(order) if int(image) in self.unreadable}
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in order),
+            labels=self.labels[order],
+            splits=self.splits[order],
+            heights=self.heights[order],
+            widths=self.widths[order],
+            decoded_bytes=self.decoded_bytes[order],
+            stamps=self.stamps[order],
+            unreadable={row[image]: why for image, why in sorted(self.unreadable.items(), key=lambda one: row[one[0]])},
+            digest=hashlib.sha256(self.digest.encode() + np.ascontiguousarray(order, np.int64).tobytes()).hexdigest(),
+        )
+
+
+def kept_order(collection: Collection, before: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the order in which images that were there before come first, as they stood, and new ones after them.
+
+    Rows of features that are there already stay where they are, whatever the names of new images.
+
+    Parameters
+    ----------
+    collection : Collection
+    before : sequence of str
+        The names of the rows there are.
+    """
+    place: dict[str, int] = {}
+    for row, name in enumerate(before):
+        place.setdefault(name, row)
+    last = len(before)
+    return np.argsort([place.get(name, last) for name in collection.paths], kind="stable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from featpipe.plan.schedule import node_shapes
 Facts = dict[str, Any]
 
 
-def plan_facts(plan: Plan, there: str = "") -> Facts:
+def plan_facts(plan: Plan, there: Mapping[str, Any] | None = None) -> Facts:
     """Return all that a plan tells, as JSON-able data; ``there`` says what is at the store's path.
 
     Sizes and shapes are in pixels or samples, (y, x), memory in bytes. Where images differ in size, ``least`` and
@@ -33,7 +34,7 @@ def plan_facts(plan: Plan, there: str = "") -> Facts:
             "dtype": plan.pipeline.store.dtype,
             "maps": [_map_facts(plan, index) for index in range(len(plan.maps))],
             "bytes": plan.output_bytes,
-            "there": there,
+            **({"there": ""} if there is None else there),
         },
         "tasks": len(plan.tasks),
         "batch": plan.batch if any(a_map.batched for a_map in plan.maps) else None,

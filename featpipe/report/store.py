@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from math import prod
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 Facts = dict[str, Any]
+NODE = "zarr.json"
 
 
-def store_facts(info: Mapping[str, Any]) -> Facts:
+class Files(Protocol):
+    """The files of a store; see `featpipe.store.place.Place`."""
+
+    def read(self, key: str) -> bytes | None: ...
+
+    def files(self, prefix: str = "") -> Iterator[tuple[str, int]]: ...
+
+    def modified(self, key: str) -> float | None: ...
+
+
+def store_facts(info: Mapping[str, Any], place: Files) -> Facts:
     """Return what `Stack.info` tells, and what the files tell of sizes on disk and of time.
 
     Parameters
     ----------
     info : mapping
-        Of a store on this machine.
+        Of a store.
+    place : Files
+        Where it lies.
     """
-    path = Path(info["path"])
-    written = datetime.fromtimestamp((path / "zarr.json").stat().st_mtime).astimezone()
+    written = datetime.fromtimestamp(place.modified(NODE) or 0).astimezone()
     versions = info["versions"]
+    files = list(place.files())
     return {
         **{key: info[key] for key in ("path", "status", "images", "ok", "classes", "splits", "failures", "learned")},
-        "maps": [_map_facts(path, one) for one in info["maps"]],
+        "maps": [_map_facts(place, files, one) for one in info["maps"]],
         "disk_bytes": info["stored_bytes"],
         "written": written.isoformat(timespec="seconds"),
         "versions": dict(versions),
@@ -34,13 +47,15 @@ def store_facts(info: Mapping[str, Any]) -> Facts:
     }
 
 
-def _map_facts(store: Path, one: Mapping[str, Any]) -> Facts:
+def _map_facts(place: Files, files: Sequence[tuple[str, int]], one: Mapping[str, Any]) -> Facts:
     """Return the facts of one map; shapes of many arrays as a range, chunks and shards of the largest."""
-    folders = [store / one["name"]] if one["stacked"] else sorted(store.glob(f"images/*/{one['name']}"))
-    arrays = [folder / "features" for folder in folders]
-    metadata = [json.loads((array / "zarr.json").read_bytes()) for array in arrays]
+    before = "" if one["stacked"] else r"images/\d+/"
+    of_map = re.compile(f"{before}{re.escape(one['name'])}/features/")
+    found = [(key, size) for key, size in files if of_map.match(key)]
+    nodes = sorted(key for key, _ in found if key.endswith(NODE))
+    metadata = [json.loads(place.read(key) or b"{}") for key in nodes]
     shapes = [tuple(node["shape"]) for node in metadata]
-    facts: Facts = {**one, "arrays": len(arrays), "disk_bytes": sum(map(_disk_bytes, arrays))}
+    facts: Facts = {**one, "arrays": len(nodes), "disk_bytes": sum(size for _, size in found)}
     if shapes and "dtype" in one:
         largest = metadata[max(range(len(shapes)), key=lambda i: prod(shapes[i]))]
         chunk, shard = _pieces(largest)
@@ -62,10 +77,6 @@ def _pieces(metadata: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         if codec["name"] == "sharding_indexed":
             return list(codec["configuration"]["chunk_shape"]), shard
     return shard, shard
-
-
-def _disk_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def label_text(values: Sequence[str | int | float]) -> str:

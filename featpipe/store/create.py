@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,77 +30,87 @@ from featpipe.store.format import (
     NODE,
     ROOT_COORDINATES,
     SHUFFLE,
-    cannot_write,
-    read_header,
+    node_key,
     read_node,
-    write_file,
 )
-from featpipe.store.target import check_target, discard
+from featpipe.store.place import Place
 
 Files = dict[str, bytes]
 """Path within a group to content."""
 ROWS = 1 << 16
 """Images per chunk of the root's arrays."""
+LONG_AXES = ("image", "row", "shard")
+"""Axes that may be long enough for compression to pay."""
 PACKAGES = ("featpipe", "numpy", "numba", "zarr", "imagecodecs", "pillow", "tifffile")
 """Whose versions the header tells: those that make the features, and those that decode."""
 
 
 def create_store(
-    path: Path, arrays: Iterable[tuple[MapPlan, ArrayPlan]], collection: Collection, attributes: Mapping[str, Any]
-) -> None:
-    """Create a store, ready for its shards to be written.
-
-    A store begun with the same digests keeps its shards. Any other feature stack at ``path`` is emptied first:
-    `check_target` is who asks whether it may be.
+    place: Place, arrays: Iterable[tuple[MapPlan, ArrayPlan]], collection: Collection, attributes: Mapping[str, Any]
+) -> set[str]:
+    """Write the header, the coordinates and the empty arrays of a store; shards that lie there stay.
 
     Parameters
     ----------
-    path : Path
+    place : Place
     arrays : iterable of (MapPlan, ArrayPlan)
         Every array of features; those of one map together or not.
     collection : Collection
     attributes : mapping
         ``pipeline``, resolved, and ``digests``; they go into the header.
 
+    Returns
+    -------
+    set of str
+        The keys written.
+
     Raises
     ------
     StoreError
-        If something else is at ``path``, or it cannot be written.
+        If the place cannot be written.
     """
-    path = Path(path)
-    check_target(path, attributes.get("digests", {}), overwrite=True)
     pairs = list(arrays)
     header = _header([a_map for a_map, _ in pairs], attributes)
     dtype = attributes.get("pipeline", {}).get("store", {}).get("dtype", "float32")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        before = read_header(path)
-        if before is not None and any(before.get(key) != header[key] for key in ("format", "status", "digests")):
-            discard(path)
-        _write_root(path, collection, header)
-        _Writer(path, dtype).write(pairs)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    writer = _Writer(place, dtype)
+    _write_root(writer, collection, header)
+    writer.write(pairs)
+    return writer.keys
 
 
-def write_ok(path: Path, failures: Mapping[int, str]) -> None:
+def write_ok(place: Place, failures: Mapping[int, str]) -> None:
     """Write which images have features, and why the others have none.
 
     Parameters
     ----------
-    path : Path
+    place : Place
         Of the store.
     failures : mapping of int to str
         Image to reason.
     """
-    node = read_node(path / "ok")
+    node = read_node(place, "ok")
     if node is None:
-        raise StoreError(f"{path} has lost its array ok.")
+        raise StoreError(f"{place} has lost its array ok.")
     ok = np.ones(node["shape"], np.bool_)
     ok[list(failures)] = False
-    for name, content in _encode(lambda group: _add_ok(group, ok, failures), {}).items():
+    for name, content in encode_group(lambda group: _add_ok(group, ok, failures)).items():
         if name != NODE:
-            write_file(path / name, content)
+            place.write(name, [content])
+
+
+def read_failures(place: Place) -> dict[int, str]:
+    """Return the images of a store that have no features, and why."""
+    reasons = ((read_node(place, "ok") or {}).get("attributes") or {}).get("reasons") or {}
+    return {int(image): str(reason) for image, reason in reasons.items()}
+
+
+def read_names(place: Place) -> list[str]:
+    """Return the names of the images whose rows a store has; none where there is no store."""
+    try:
+        array: Any = zarr.open_array(place.open_zarr(), path="path", mode="r")
+        return [str(name) for name in np.asarray(array[...])]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _header(maps: Sequence[MapPlan], attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,25 +129,25 @@ def _header(maps: Sequence[MapPlan], attributes: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _encode(build: Callable[[zarr.Group], None], attributes: dict[str, Any]) -> Files:
+def encode_group(build: Callable[[zarr.Group], None], attributes: Mapping[str, Any] | None = None) -> Files:
     """Return the files of a group, its own metadata first."""
     held: dict[str, Any] = {}
-    group = zarr.create_group(MemoryStore(held), attributes=attributes)
+    group = zarr.create_group(MemoryStore(held), attributes=dict(attributes or {}))
     build(group)
     return {name: content.to_bytes() for name, content in held.items()}
 
 
-def _add(
+def add_array(
     group: zarr.Group, name: str, values: npt.NDArray[Any], axis: str, attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Add a coordinate to a group."""
+    """Add a small array of one axis to a group."""
     text = values.dtype.kind not in "biuf"
     array: Any = group.create_array(
         name,
         shape=values.shape,
         chunks=(max(1, min(len(values), ROWS)),),
         dtype="string" if text else values.dtype,
-        compressors=ZstdCodec(level=1) if axis == "image" else None,
+        compressors=ZstdCodec(level=1) if axis in LONG_AXES else None,
         dimension_names=(axis,),
         attributes=dict(attributes or {}),
         config={"write_empty_chunks": True},
@@ -146,62 +155,66 @@ def _add(
     array[:] = values
 
 
-def _texts(texts: Iterable[str]) -> npt.NDArray[Any]:
-    # A file name that is not UTF-8 holds surrogates, which no string array can.
-    return np.array([text.encode(errors="replace").decode() for text in texts], np.dtypes.StringDType())
+def texts(values: Iterable[str]) -> npt.NDArray[Any]:
+    """Return texts as zarr stores them; a file name that is not UTF-8 holds surrogates, which no string array can."""
+    return np.array([text.encode(errors="replace").decode() for text in values], np.dtypes.StringDType())
 
 
-def _write_root(path: Path, collection: Collection, header: Mapping[str, Any]) -> None:
+def _write_root(writer: _Writer, collection: Collection, header: Mapping[str, Any]) -> None:
     def build(group: zarr.Group) -> None:
         labels, splits = collection.labels.astype(np.int64), collection.splits.astype(np.int8)
-        _add(group, "image", np.arange(len(collection), dtype=np.int64), "image")
-        _add(group, "path", _texts(collection.paths), "image")
-        _add(group, "label", labels, "image", name_attributes(collection.classes, np.int64, "classes"))
-        _add(group, "split", splits, "image", name_attributes(collection.split_names, np.int8, "splits"))
-        _add(group, "height", collection.heights.astype(np.int64), "image", {"units": "pixel"})
-        _add(group, "width", collection.widths.astype(np.int64), "image", {"units": "pixel"})
+        add_array(group, "image", np.arange(len(collection), dtype=np.int64), "image")
+        add_array(group, "path", texts(collection.paths), "image")
+        add_array(group, "label", labels, "image", name_attributes(collection.classes, np.int64, "classes"))
+        add_array(group, "split", splits, "image", name_attributes(collection.split_names, np.int8, "splits"))
+        add_array(group, "height", collection.heights.astype(np.int64), "image", {"units": "pixel"})
+        add_array(group, "width", collection.widths.astype(np.int64), "image", {"units": "pixel"})
         _add_ok(group, collection.heights > 0, collection.unreadable)
 
-    files = _encode(build, {KEY: dict(header), "coordinates": " ".join(ROOT_COORDINATES)})
-    write_file(path / NODE, files.pop(NODE))
-    _copy(path, files, set())
+    # The header is the first to be written: from there on it is a partial store of this pipeline
+    writer.put("", encode_group(build, {KEY: dict(header), "coordinates": " ".join(ROOT_COORDINATES)}))
 
 
 def _add_ok(group: zarr.Group, ok: npt.NDArray[np.bool_], reasons: Mapping[int, str]) -> None:
-    _add(group, "ok", ok, "image", {"reasons": {str(image): reasons[image] for image in sorted(reasons)}})
+    add_array(group, "ok", ok, "image", {"reasons": {str(image): reasons[image] for image in sorted(reasons)}})
 
 
 class _Writer:
     """Writes the groups of maps, encoding but once what several share."""
 
-    def __init__(self, path: Path, dtype: str) -> None:
-        self.path = path
+    def __init__(self, place: Place, dtype: str) -> None:
+        self.place = place
         self.dtype = dtype
-        self.plain = _encode(lambda _: None, {})[NODE]
-        self.groups: set[str] = set()
-        self.folders: set[Path] = set()
+        self.plain = encode_group(lambda _: None)
+        self.keys: set[str] = set()
         self.labels: dict[str, Files] = {}
         self.arrays: dict[tuple[object, ...], Files] = {}
+
+    def put(self, group: str, files: Files) -> None:
+        """Write a group's files, its own metadata first."""
+        for name, content in sorted(files.items(), key=lambda file: file[0] != NODE):
+            key = f"{group}/{name}" if group else name
+            self.place.write(key, [content], again=key != NODE)
+            self.keys.add(key)
 
     def write(self, pairs: Iterable[tuple[MapPlan, ArrayPlan]]) -> None:
         for a_map, array in pairs:
             self._write_parents(array.group)
             name = a_map.name
             if name not in self.labels:
-                self.labels[name] = _encode(lambda group, a_map=a_map: _add_labels(group, a_map), {})  # type: ignore[misc]
+                self.labels[name] = encode_group(lambda group, a_map=a_map: _add_labels(group, a_map))  # type: ignore[misc]
                 del self.labels[name][NODE]
             key = (name, array.shape, array.chunk, array.shard, array.y.tobytes(), array.x.tobytes(), array.relative)
             if key not in self.arrays:
                 self.arrays[key] = _map_files(a_map, array, self.dtype)
-            _copy(self.path / array.group, {**self.arrays[key], **self.labels[name]}, self.folders)
+            self.put(array.group, {**self.arrays[key], **self.labels[name]})
 
     def _write_parents(self, group: str) -> None:
         parts = group.split("/")
         for depth in range(1, len(parts)):
             parent = "/".join(parts[:depth])
-            if parent not in self.groups:
-                self.groups.add(parent)
-                _copy(self.path / parent, {NODE: self.plain}, self.folders)
+            if node_key(parent) not in self.keys:
+                self.put(parent, self.plain)
 
 
 def _map_files(a_map: MapPlan, array: ArrayPlan, dtype: str) -> Files:
@@ -220,9 +233,9 @@ def _map_files(a_map: MapPlan, array: ArrayPlan, dtype: str) -> Files:
         )
         for axis, centres, side in (("y", array.y, "height"), ("x", array.x, "width")):
             units = f"fraction of image {side}" if array.relative else "pixel"
-            _add(group, axis, np.asarray(centres, np.float64), axis, {"units": units})
+            add_array(group, axis, np.asarray(centres, np.float64), axis, {"units": units})
 
-    return _encode(build, _map_attributes(a_map))
+    return encode_group(build, _map_attributes(a_map))
 
 
 def _map_attributes(a_map: MapPlan) -> dict[str, Any]:
@@ -237,16 +250,6 @@ def _map_attributes(a_map: MapPlan) -> dict[str, Any]:
 
 
 def _add_labels(group: zarr.Group, a_map: MapPlan) -> None:
-    _add(group, "feature", _texts(map(feature_name, a_map.features)), "feature")
+    add_array(group, "feature", texts(map(feature_name, a_map.features)), "feature")
     for coordinate in encode_labels(a_map.features):
-        _add(group, coordinate.name, coordinate.values, "feature", coordinate.attributes)
-
-
-def _copy(folder: Path, files: Files, folders: set[Path]) -> None:
-    """Write files below ``folder``; ``folders`` are known to be there."""
-    for name, content in files.items():
-        file = folder / name
-        if file.parent not in folders:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            folders.add(file.parent)
-        file.write_bytes(content)
+        add_array(group, coordinate.name, coordinate.values, "feature", coordinate.attributes)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,9 @@ import zarr
 
 from featpipe.kernels.fitted import FittedBank, bank_arrays, bank_facts, make_fitted
 from featpipe.plan.fitting import FitRequest
-from featpipe.store.format import KEY, NODE, cannot_write, read_node, temporary_name
+from featpipe.store.create import encode_group
+from featpipe.store.format import KEY, NODE, read_node
+from featpipe.store.place import Place
 
 GROUP = "fits"
 AXES = {
@@ -24,14 +25,15 @@ AXES = {
 }
 
 
-def learned_banks(path: Path) -> list[dict[str, Any]]:
+def learned_banks(place: Place) -> list[dict[str, Any]]:
     """Return what is known of every learned bank in a store: its group, how it was fitted, the shape of its kernels."""
     found = []
-    for folder in sorted((path / GROUP).glob("*")):
-        node, weights = read_node(folder), read_node(folder / "weights")
+    names = sorted({key.split("/")[1] for key, _ in place.files(GROUP) if key.count("/") > 1})
+    for name in names:
+        group = f"{GROUP}/{name}"
+        node, weights = read_node(place, group), read_node(place, f"{group}/weights")
         if node is not None and weights is not None and KEY in node.get("attributes", {}):
-            facts = node["attributes"][KEY]
-            found.append({"group": f"{GROUP}/{folder.name}", "shape": weights["shape"], **facts})
+            found.append({"group": group, "shape": weights["shape"], **node["attributes"][KEY]})
     return found
 
 
@@ -40,40 +42,50 @@ class StoreShelf:
 
     Parameters
     ----------
-    path : Path
+    place : Place
         Of the store.
+    images : mapping of str to str
+        Of each fit's key, the digest of the images that it looks at: a bank of others is not the one that is asked for.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.folder = path / GROUP
+    def __init__(self, place: Place, images: Mapping[str, str]) -> None:
+        self.place = place
+        self.images = dict(images)
+
+    def group(self, key: str) -> str:
+        """Return the group of a fit's bank."""
+        return f"{GROUP}/{key}"
 
     def load(self, request: FitRequest) -> FittedBank | None:
         """Return the bank of a request; None where it is not there, or not as it was written."""
-        folder = self.folder / request.key
-        if not (folder / NODE).exists():
+        return self.read(request.key)
+
+    def read(self, key: str) -> FittedBank | None:
+        """Return the bank of a fit's key."""
+        name = self.group(key)
+        facts = ((read_node(self.place, name) or {}).get("attributes") or {}).get(KEY)
+        if facts is None or facts.get("images") != self.images[key]:
             return None
         try:
-            group = zarr.open_group(folder, mode="r")
-            facts: Any = group.attrs[KEY]
-            arrays: Any = {name: np.asarray(group[name][...]) for name in AXES}  # type: ignore[index]
+            group = zarr.open_group(self.place.open_zarr(), path=name, mode="r")
+            arrays: Any = {array: np.asarray(group[array][...]) for array in AXES}  # type: ignore[index]
             return make_fitted(arrays, facts)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def save(self, request: FitRequest, bank: FittedBank) -> None:
-        """Write a bank, whole or not at all."""
-        folder = self.folder / request.key
-        partial = temporary_name(folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            zarr.open_group(self.folder, mode="a")
-            group = zarr.open_group(partial, mode="w", attributes={KEY: bank_facts(bank)})
+        """Write a bank; its group's metadata come last, and before them it is not there."""
+
+        def build(group: zarr.Group) -> None:
             for name, values in bank_arrays(bank).items():
                 array = group.create_array(name, shape=values.shape, dtype=values.dtype, dimension_names=AXES[name])
                 array[...] = values
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-        except OSError as error:
-            raise cannot_write(folder, error) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+
+        name = self.group(request.key)
+        files = encode_group(build, {KEY: {**bank_facts(bank), "images": self.images[request.key]}})
+        node = files.pop(NODE)
+        self.place.remove([key for key, _ in list(self.place.files(name))])
+        self.place.write(f"{GROUP}/{NODE}", [encode_group(lambda _: None)[NODE]])
+        for key, content in files.items():
+            self.place.write(f"{name}/{key}", [content])
+        self.place.write(f"{name}/{NODE}", [node])

@@ -1,75 +1,190 @@
-"""Which tasks of a store are done: a line for each, beside the store while it is partial, so that a run can go on."""
+"""What every shard was made of and holds, so that a run can go on, and ``featpipe verify`` can look.
+
+While a store is partial, receipts are lines of JSON beside it, each written after the shards it tells of. In a complete
+store they are plain arrays of the group ``receipts``: a row a receipt, and a row a shard.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from featpipe.store.format import cannot_write
+import numpy as np
+import zarr
 
-SUFFIX = ".receipts.jsonl"
+from featpipe.plan.identity import Identity
+from featpipe.store.create import add_array, encode_group, texts
+from featpipe.store.format import read_node
+from featpipe.store.place import Place
+from featpipe.store.shard import Shard
+
+GROUP = "receipts"
+ROWS = ("map", "first", "last", "block_y", "block_x", "chain", "versions", "pieces", "input")
+SHARDS = ("key", "of_row", "bytes", "sha256")
+Block = tuple[int, int] | None
 
 
-class Receipts:
-    """The receipts of one store's tasks.
+@dataclass(frozen=True)
+class Receipt:
+    """What one task has written of one map."""
+
+    map: str
+    images: tuple[int, int]
+    """First, and the one after the last."""
+    block: Block
+    """Row and column of a large image's block; None for a batch."""
+    identity: Identity
+    shards: tuple[Shard, ...] = ()
+    failures: Mapping[int, str] | None = None
+    """Image to the reason why it has no features."""
+
+    @property
+    def place(self) -> tuple[str, int, Block]:
+        """Which part of the store it tells of, whatever was written there."""
+        return self.map, self.images[0], self.block
+
+
+Receipts = dict[tuple[str, int, Block], Receipt]
+
+
+class Journal:
+    """The receipts of a run, line by line, in files beside the store.
 
     Parameters
     ----------
-    store : Path
-    digests : mapping of str to str
-        What the features depend on, and the pieces they are computed in: receipts of anything else do not count.
+    place : Place
+        Of the store.
     """
 
-    def __init__(self, store: Path, digests: Mapping[str, str]) -> None:
-        self.path = store.with_name(store.name + SUFFIX)
-        self.digests = dict(digests)
+    def __init__(self, place: Place) -> None:
+        self.place = place.beside
+        self.session = uuid.uuid4().hex
 
-    def read(self) -> dict[int, dict[str, Any]]:
-        """Return the receipts there are, by task; a line that a killed run left unfinished is left out."""
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return {}
-        records = []
-        for line in lines:
-            with suppress(ValueError):
-                records.append(json.loads(line))
-        if not records or records[0] != {"digests": self.digests}:
-            return {}
-        return {record["task"]: record for record in records[1:]}
+    def read(self) -> list[Receipt]:
+        """Return the receipts there are; a line that a killed run left unfinished is left out."""
+        found = []
+        for key in self._keys():
+            for line in (self.place.read(key) or b"").splitlines():
+                with suppress(ValueError, KeyError, TypeError):
+                    found.append(_from_line(json.loads(line)))
+        return found
 
-    def begin(self) -> None:
-        """Start an empty list."""
-        try:
-            self.path.write_text(json.dumps({"digests": self.digests}) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+    def exists(self) -> bool:
+        """Return whether a run has begun one and not ended."""
+        return any(True for _ in self._keys())
 
-    def add(self, task: int, failures: Mapping[int, str]) -> None:
-        """Note that a task's shards are written.
+    def begin(self, kept: Iterable[Receipt]) -> None:
+        """Forget all receipts but those kept: from here on, nothing else counts as done."""
+        before = list(self._keys())
+        self.place.write(self._key("0"), [b"".join(_to_line(receipt) for receipt in kept)])
+        self.place.remove(before)
 
-        Parameters
-        ----------
-        task : int
-        failures : mapping of int to str
-            Image to the reason why it has no features.
-        """
-        record = {"task": task, "failures": {str(image): reason for image, reason in failures.items()}}
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(("" if self._ends_whole() else "\n") + json.dumps(record) + "\n")
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
-
-    def _ends_whole(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
+    def add(self, receipts: Iterable[Receipt]) -> None:
+        """Note that shards are written."""
+        self.place.append(self._key("1"), b"".join(map(_to_line, receipts)))
 
     def remove(self) -> None:
-        """Remove the list: the store is complete."""
-        self.path.unlink(missing_ok=True)
+        """Remove the lines: the store is complete."""
+        self.place.remove(list(self._keys()))
+        self.place.tidy()
+
+    def _key(self, part: str) -> str:
+        return f"receipts-{self.session}-{part}.jsonl"
+
+    def _keys(self) -> Iterator[str]:
+        return iter(sorted(key for key, _ in self.place.files() if key.startswith("receipts-")))
+
+
+def _to_line(receipt: Receipt) -> bytes:
+    record = {
+        "map": receipt.map,
+        "images": receipt.images,
+        "block": receipt.block,
+        **vars(receipt.identity),
+        "shards": receipt.shards,
+        "failures": {str(image): reason for image, reason in (receipt.failures or {}).items()},
+    }
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+
+
+def _from_line(record: Mapping[str, Any]) -> Receipt:
+    first, last = record["images"]
+    block = None if record["block"] is None else (int(record["block"][0]), int(record["block"][1]))
+    shards = tuple(Shard(str(key), int(size), str(digest)) for key, size, digest in record["shards"])
+    identity = Identity(*(str(record[name]) for name in ("chain", "versions", "pieces", "input")))
+    failures = {int(image): str(reason) for image, reason in record["failures"].items()}
+    return Receipt(str(record["map"]), (int(first), int(last)), block, identity, shards, failures)
+
+
+def write_receipts(place: Place, receipts: Iterable[Receipt]) -> None:
+    """Write the receipts of a complete store, in an order that depends on nothing but them."""
+    listed = sorted(receipts, key=lambda one: (one.map, one.images, one.block or (-1, -1)))
+    shards = [(number, shard) for number, one in enumerate(listed) for shard in one.shards]
+    blocks = [one.block or (-1, -1) for one in listed]
+
+    def build(group: zarr.Group) -> None:
+        names = ("map", "chain", "versions", "pieces", "input")
+        identities = [{"map": one.map, **vars(one.identity)} for one in listed]
+        for name in names:
+            add_array(group, name, texts(one[name] for one in identities), "row")
+        for name, values in (
+            ("first", [one.images[0] for one in listed]),
+            ("last", [one.images[1] - 1 for one in listed]),
+            ("block_y", [block[0] for block in blocks]),
+            ("block_x", [block[1] for block in blocks]),
+        ):
+            add_array(group, name, np.array(values, np.int64), "row")
+        add_array(group, "key", texts(shard.key for _, shard in shards), "shard")
+        add_array(group, "of_row", np.array([number for number, _ in shards], np.int64), "shard")
+        add_array(group, "bytes", np.array([shard.bytes for _, shard in shards], np.int64), "shard")
+        add_array(group, "sha256", texts(shard.sha256 for _, shard in shards), "shard")
+
+    for key, content in encode_group(build).items():
+        place.write(f"{GROUP}/{key}", [content])
+
+
+def read_receipts(place: Place, failures: Mapping[int, str]) -> list[Receipt]:
+    """Return the receipts of a complete store; none where it has none, or none that can be read.
+
+    Parameters
+    ----------
+    place : Place
+    failures : mapping of int to str
+        The store's images without features, and why: each receipt gets those of its images.
+    """
+    if read_node(place, GROUP) is None:
+        return []
+    try:
+        group = zarr.open_group(place.open_zarr(), path=GROUP, mode="r")
+        columns: dict[str, list[Any]] = {name: _column(group, name) for name in (*ROWS, *SHARDS)}
+        rows = [dict(zip(ROWS, row, strict=True)) for row in zip(*(columns[name] for name in ROWS), strict=True)]
+        shards: list[list[Shard]] = [[] for _ in rows]
+        for key, number, size, digest in zip(*(columns[name] for name in SHARDS), strict=True):
+            shards[number].append(Shard(str(key), int(size), str(digest)))
+        receipts = [_from_row(row, tuple(written)) for row, written in zip(rows, shards, strict=True)]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return []
+    failed = sorted(failures)
+    return [_with_failures(receipt, failed, failures) for receipt in receipts]
+
+
+def _column(group: Any, name: str) -> list[Any]:
+    values: list[Any] = np.asarray(group[name][...]).tolist()
+    return values
+
+
+def _from_row(row: Mapping[str, Any], shards: tuple[Shard, ...]) -> Receipt:
+    block = None if row["block_y"] < 0 else (int(row["block_y"]), int(row["block_x"]))
+    identity = Identity(row["chain"], row["versions"], row["pieces"], row["input"])
+    return Receipt(row["map"], (int(row["first"]), int(row["last"]) + 1), block, identity, shards)
+
+
+def _with_failures(receipt: Receipt, failed: list[int], reasons: Mapping[int, str]) -> Receipt:
+    first, last = np.searchsorted(failed, receipt.images)
+    return (
+        replace(receipt, failures={image: reasons[image] for image in failed[first:last]}) if first < last else receipt
+    )

@@ -7,9 +7,10 @@ first byte goes to disk: of features in shards of 24 MiB zarr 3.1 writes 1.3 GB/
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -18,7 +19,8 @@ from numcodecs import blosc
 
 from featpipe.errors import Problem, StoreError
 from featpipe.geometry.grid import ceil_div
-from featpipe.store.format import read_node, replacing
+from featpipe.store.format import read_node
+from featpipe.store.place import Part, Place
 
 SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 """In the order of Blosc's numbers."""
@@ -43,15 +45,24 @@ class Layout:
     """Whether a file holds chunks and their index, or one chunk."""
 
 
-def read_layout(folder: Path) -> Layout | None:
-    """Return the layout of the array in ``folder``; None where there is none.
+class Shard(NamedTuple):
+    """A shard as it lies in the store."""
+
+    key: str
+    bytes: int
+    sha256: str
+    """Of the bytes there, in hex."""
+
+
+def read_layout(place: Place, array: str) -> Layout | None:
+    """Return the layout of an array of a store; None where there is none.
 
     Raises
     ------
     StoreError
         If the array is not of the kind that `featpipe.store.create` makes.
     """
-    node = read_node(folder)
+    node = read_node(place, array)
     if node is None:
         return None
     shard, codecs = node["chunk_grid"]["configuration"]["chunk_shape"], node["codecs"]
@@ -75,19 +86,18 @@ def read_layout(folder: Path) -> Layout | None:
             shuffle = SHUFFLES.index(settings["shuffle"])
             codec = blosc.Blosc(settings["cname"], settings["clevel"], shuffle, settings["blocksize"])
         case _:
-            raise StoreError(Problem(str(folder), "was not laid out by this featpipe.", "Run with --overwrite."))
+            raise StoreError(Problem(f"{place}/{array}", "was not laid out by this featpipe.", "Run with --overwrite."))
     dtype = np.dtype(node["data_type"]).newbyteorder("<")
     return Layout(tuple(node["shape"]), tuple(shard), tuple(chunk), dtype, codec, indexed)
 
 
-def write_shard(file: Path, values: npt.NDArray[np.floating], layout: Layout) -> None:
+def write_shard(place: Place, key: str, values: npt.NDArray[np.floating], layout: Layout) -> Shard:
     """Write one shard, whole or not at all; the same values give the same bytes.
-
-    Chunks follow one another in C order, then their index: zarr's codec ``sharding_indexed``, version 1.0.
 
     Parameters
     ----------
-    file : Path
+    place : Place
+    key : str
     values : float array
         Of the shard's shape, or less at the array's end; cast to the stored type chunk by chunk.
     layout : Layout
@@ -95,22 +105,58 @@ def write_shard(file: Path, values: npt.NDArray[np.floating], layout: Layout) ->
     Raises
     ------
     StoreError
-        If values lie beyond the stored type's range.
-    OSError
+        If values lie beyond the stored type's range, or the place cannot be written.
     """
+    digest, size = hashlib.sha256(), 0
+
+    def digested() -> Iterator[Part]:
+        nonlocal size
+        for part in shard_parts(values, layout):
+            digest.update(part)
+            size += len(part)
+            yield part
+            del part  # while the next chunk is encoded, nobody holds on to this one
+
+    place.write(key, digested())
+    return Shard(key, size, digest.hexdigest())
+
+
+def shard_parts(values: npt.NDArray[np.floating], layout: Layout) -> Iterator[Part]:
+    """Yield a shard's bytes: its chunks in C order, then their index, as zarr's codec ``sharding_indexed`` has it."""
     counts = [edge // part for edge, part in zip(layout.shard, layout.chunk, strict=True)]
     index = np.full((*counts, 2), ABSENT, "<u8")
     offset = 0
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as stream:
-        for at in np.ndindex(*map(ceil_div, values.shape, layout.chunk)):
-            part = values[tuple(slice(i * edge, (i + 1) * edge) for i, edge in zip(at, layout.chunk, strict=True))]
-            length = stream.write(layout.codec.encode(_fill_chunk(part, layout)))
-            index[at] = offset, length
-            offset += length
+    for at in np.ndindex(*map(ceil_div, values.shape, layout.chunk)):
+        part = values[tuple(slice(i * edge, (i + 1) * edge) for i, edge in zip(at, layout.chunk, strict=True))]
+        encoded = layout.codec.encode(_fill_chunk(part, layout))
+        index[at] = offset, len(encoded)
+        offset += len(encoded)
+        yield encoded
+        del encoded
+    if layout.indexed:
+        yield index.tobytes()
+        yield google_crc32c.value(index.tobytes()).to_bytes(4, "little")
+
+
+def check_shard(content: bytes, layout: Layout) -> str:
+    """Decode every chunk of a shard; return what is wrong with it, or nothing."""
+    chunk_bytes = int(np.prod(layout.chunk)) * layout.dtype.itemsize
+    try:
         if layout.indexed:
-            stream.write(index.tobytes())
-            stream.write(google_crc32c.value(index.tobytes()).to_bytes(4, "little"))
+            counts = [edge // part for edge, part in zip(layout.shard, layout.chunk, strict=True)]
+            length = 16 * int(np.prod(counts))
+            listed, checksum = content[-length - 4 : -4], content[-4:]
+            if google_crc32c.value(listed).to_bytes(4, "little") != checksum:
+                return "the index of its chunks is damaged"
+            places = np.frombuffer(listed, "<u8").reshape(-1, 2).tolist()
+            chunks = [content[offset : offset + size] for offset, size in places if offset != ABSENT]
+        else:
+            chunks = [content]
+        if any(len(layout.codec.decode(chunk)) != chunk_bytes for chunk in chunks):
+            return "a chunk of it is too short"
+    except (RuntimeError, ValueError) as error:
+        return f"a chunk of it is damaged ({error})"
+    return ""
 
 
 def _fill_chunk(part: npt.NDArray[np.floating], layout: Layout) -> npt.NDArray[np.floating]:

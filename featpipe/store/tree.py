@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featpipe.errors import Problem, StoreError
+from featpipe.store.place import Place
 
 
-def open_tree(path: Path, groups: Mapping[str, npt.NDArray[np.intp] | None]) -> Any:
+def open_tree(place: Place, groups: Mapping[str, npt.NDArray[np.intp] | None]) -> Any:
     """Return a store as a lazily loaded xarray.DataTree, codes decoded to names.
 
     Parameters
     ----------
-    path : Path
+    place : Place
+        Of the store.
     groups : mapping of str to array of int, or None
         Groups of maps to the features chosen from each; None for all.
 
@@ -33,13 +35,13 @@ def open_tree(path: Path, groups: Mapping[str, npt.NDArray[np.intp] | None]) -> 
         raise StoreError(Problem("to_xarray", "xarray is not installed.", change)) from None
 
     def read(group: str | None) -> Any:
-        return xarray.open_dataset(path, engine="zarr", group=group, chunks=None, consolidated=False)
+        return xarray.open_dataset(place.open_zarr(), engine="zarr", group=group, chunks=None, consolidated=False)
 
     tree = {"/": _decode_root(read(None))}
     for group, chosen in groups.items():
         data = read(group)
         tree[group] = _decode(data if chosen is None else data.isel(feature=chosen))
-    return xarray.DataTree.from_dict(tree, name=path.stem)
+    return xarray.DataTree.from_dict(tree, name=PurePosixPath(str(place)).stem)
 
 
 def _decode_root(data: Any) -> Any:

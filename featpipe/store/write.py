@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,10 @@ from featpipe.errors import Problem, StoreError
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import ceil_div
 from featpipe.store.create import write_ok
-from featpipe.store.format import FEATURES, NODE, cannot_write, sweep_temporaries, write_header
-from featpipe.store.shard import Layout, read_layout, write_shard
+from featpipe.store.format import FEATURES, NODE, write_header
+from featpipe.store.place import TEMPORARY, Place
+from featpipe.store.receipts import Receipt, write_receipts
+from featpipe.store.shard import Layout, Shard, read_layout, shard_parts, write_shard
 
 CONSOLIDATED = 5000
 """Most arrays and groups whose metadata are gathered at the root: of more, opening the root would take seconds."""
@@ -25,19 +27,19 @@ CONSOLIDATED = 5000
 class StoreWriter:
     """Writes the shards of one store; may be used by many threads, and sent to other processes.
 
-    Two writers never meet in one shard, so there are no locks on files. A shard's file appears whole or not at all, and
-    the same values give the same bytes. Each thread encodes its own shards: nothing is shared but the directory.
+    Two writers never meet in one shard, so there are no locks on shards. A shard appears whole or not at all, and
+    the same values give the same bytes. Each thread encodes its own shards: nothing is shared but the place.
 
     Parameters
     ----------
-    path : Path
+    place : Place
         Of a store that `create_store` made.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, place: Place) -> None:
+        self.place = place
 
-    def write(self, group: str, region: tuple[slice, ...], values: npt.NDArray[np.floating]) -> None:
+    def write(self, group: str, region: tuple[slice, ...], values: npt.NDArray[np.floating]) -> list[Shard]:
         """Write whole shards of one array of features.
 
         Parameters
@@ -50,6 +52,11 @@ class StoreWriter:
         values : float array
             Of the region's shape; cast to the stored type, a chunk at a time.
 
+        Returns
+        -------
+        list of Shard
+            What was written.
+
         Raises
         ------
         StoreError
@@ -60,51 +67,60 @@ class StoreWriter:
         shape = tuple(span.length for span in spans)
         if values.shape != shape:
             raise StoreError(Problem(group, f"a region of shape {shape} was given values of shape {values.shape}."))
-        try:
-            for at in itertools.product(*_shards(spans, layout)):
-                piece = tuple(_within(span, i, edge) for span, i, edge in zip(spans, at, layout.shard, strict=True))
-                write_shard(self._file(group, at), values[piece], layout)
-        except OSError as error:
-            raise cannot_write(self.path / group, error) from error
+        written = []
+        for at in itertools.product(*_shards(spans, layout)):
+            piece = tuple(_within(span, i, edge) for span, i, edge in zip(spans, at, layout.shard, strict=True))
+            written.append(self._put(shard_key(group, at), values[piece], layout))
+        return written
 
-    def is_written(self, group: str, region: tuple[slice, ...]) -> bool:
-        """Return whether every shard of a region has been written."""
-        layout = self._layout(group)
-        spans = _whole_shards(group, region, layout)
-        return all(self._file(group, at).is_file() for at in itertools.product(*_shards(spans, layout)))
+    def _put(self, key: str, values: npt.NDArray[np.floating], layout: Layout) -> Shard:
+        return write_shard(self.place, key, values, layout)
 
-    def finish(self, failures: Mapping[int, str]) -> None:
-        """Note which images failed, gather the metadata, and mark the store complete.
+    def finish(self, failures: Mapping[int, str], receipts: Iterable[Receipt] = ()) -> None:
+        """Note which images failed and what was written, gather the metadata, and mark the store complete.
 
         Parameters
         ----------
         failures : mapping of int to str
             Image to the reason why it has no features.
+        receipts : iterable of Receipt
         """
-        try:
-            sweep_temporaries(self.path)
-            write_ok(self.path, failures)
-            self._consolidate()
-            write_header(self.path, {"status": "complete"})
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+        self.place.remove(key for key, _ in list(self.place.files()) if key.endswith(TEMPORARY))
+        write_ok(self.place, failures)
+        write_receipts(self.place, receipts)
+        self._consolidate()
+        write_header(self.place, {"status": "complete"})
 
     def _consolidate(self) -> None:
-        if sum(1 for _ in itertools.islice(self.path.rglob(NODE), CONSOLIDATED + 1)) > CONSOLIDATED:
+        nodes = (key for key, _ in self.place.files() if key.endswith(NODE))
+        if sum(1 for _ in itertools.islice(nodes, CONSOLIDATED + 1)) > CONSOLIDATED:
             return
         with warnings.catch_warnings():
             # It is outside the specification, which nothing here relies on: xarray opens faster with it.
             warnings.filterwarnings("ignore", message="Consolidated metadata")
-            zarr.consolidate_metadata(str(self.path))
+            zarr.consolidate_metadata(self.place.open_zarr(read_only=False))
 
     def _layout(self, group: str) -> Layout:
-        layout = read_layout(self.path / group / FEATURES)
+        layout = read_layout(self.place, f"{group}/{FEATURES}")
         if layout is None:
-            raise StoreError(Problem(str(self.path), f"has no map {group}."))
+            raise StoreError(Problem(str(self.place), f"has no map {group}."))
         return layout
 
-    def _file(self, group: str, at: tuple[int, ...]) -> Path:
-        return self.path.joinpath(group, FEATURES, "c", *map(str, at))
+
+class ShardHasher(StoreWriter):
+    """Encodes shards as a `StoreWriter` does and writes none: what would lie there is only told."""
+
+    def _put(self, key: str, values: npt.NDArray[np.floating], layout: Layout) -> Shard:
+        digest, size = hashlib.sha256(), 0
+        for part in shard_parts(values, layout):
+            digest.update(part)
+            size += len(part)
+        return Shard(key, size, digest.hexdigest())
+
+
+def shard_key(group: str, at: Iterable[int]) -> str:
+    """Return the key of a shard by its number along every axis."""
+    return "/".join([group, FEATURES, "c", *map(str, at)])
 
 
 def _whole_shards(group: str, region: tuple[slice, ...], layout: Layout) -> list[Span]:

@@ -24,6 +24,8 @@ from featpipe.plan.resolve import make_program
 from featpipe.run import plan_run, run_plan
 from featpipe.spec.load import parse_pipeline
 from featpipe.store.create import create_store
+from featpipe.store.place import LocalPlace
+from featpipe.store.shard import Shard
 from featpipe.store.write import StoreWriter
 from featpipe.task import Work
 from tests.strategies import branches
@@ -108,12 +110,12 @@ class RecordingWriter(StoreWriter):
     """A real writer that also notes what it was given."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(LocalPlace(path))
         self.regions: list[tuple[str, tuple[slice, ...]]] = []
 
-    def write(self, group: str, region: tuple[slice, ...], values: Any) -> None:
+    def write(self, group: str, region: tuple[slice, ...], values: Any) -> list[Shard]:
         self.regions.append((group, region))
-        super().write(group, region, values)
+        return super().write(group, region, values)
 
 
 @SETTINGS
@@ -131,7 +133,7 @@ def test_write_slices_tile_the_output_once_and_no_shard_has_two_writers(
         plan = plan_or_reject(make_pipeline(folder, features, images, store, "out"))
         assume(len(plan.tasks) < 80)
         target = folder / "out.zarr"
-        create_store(target, ((plan.maps[i], a) for i, a in array_plans(plan)), plan.collection, {})
+        create_store(LocalPlace(target), ((plan.maps[i], a) for i, a in array_plans(plan)), plan.collection, {})
         writer = RecordingWriter(target)
         work = Work(plan, open_reader(plan.pipeline.images, plan.collection), writer)
         for task in plan.tasks:
@@ -196,7 +198,8 @@ def test_planning_and_building_a_graph_read_no_pixels(tmp_path: Path) -> None:
         "store": {"path": str(tmp_path / "out.zarr"), "batch": 2},
     }
     plan = plan_run(parse_pipeline(data), ROOMY)
-    work = Work(plan, open_reader(plan.pipeline.images, plan.collection), StoreWriter(tmp_path / "out.zarr"))
+    writer = StoreWriter(LocalPlace(tmp_path / "out.zarr"))
+    work = Work(plan, open_reader(plan.pipeline.images, plan.collection), writer)
     graph = make_graph(work, range(len(plan.tasks)))
     assert plan.collection.shape == (40, 40)
     assert len(graph) == len(plan.tasks) == 3

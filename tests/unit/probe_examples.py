@@ -13,6 +13,7 @@ from featpipe.kernels.bank import Labels
 from featpipe.plan.collection import Collection
 from featpipe.plan.model import ArrayPlan, MapPlan
 from featpipe.store.create import create_store
+from featpipe.store.place import LocalPlace
 from featpipe.store.write import StoreWriter
 
 Floats = npt.NDArray[np.float64]
@@ -52,8 +53,8 @@ def write_stack(
     )
     pairs = [_plans(name, values.shape, shard, chunk) for name, values in maps.items()]
     digests = {"pipeline": "aa", "images": "bb", "pieces": "cc"}
-    create_store(path, pairs, collection, {"pipeline": {"store": {"dtype": "float32"}}, "digests": digests})
-    writer = StoreWriter(path)
+    create_store(LocalPlace(path), pairs, collection, {"pipeline": {"store": {"dtype": "float32"}}, "digests": digests})
+    writer = StoreWriter(LocalPlace(path))
     for name, values in maps.items():
         stored = values.copy()
         stored[list(failed)] = np.nan

@@ -13,6 +13,7 @@ from featpipe.kernels.bank import Labels
 from featpipe.plan.collection import Collection
 from featpipe.plan.model import ArrayPlan, MapPlan
 from featpipe.store.create import create_store
+from featpipe.store.place import LocalPlace
 from featpipe.store.write import StoreWriter
 
 Values = npt.NDArray[np.float32]
@@ -93,8 +94,8 @@ def draw(array: ArrayPlan, seed: int = 0) -> Values:
 
 def make_stacked(path: Path, *, finish: bool = True) -> dict[str, Values]:
     """Write a store of two stacked maps, shard by shard; return the values."""
-    create_store(path, stacked_pairs(), make_collection(), attributes())
-    writer = StoreWriter(path)
+    create_store(LocalPlace(path), stacked_pairs(), make_collection(), attributes())
+    writer = StoreWriter(LocalPlace(path))
     values = {}
     for _, array in stacked_pairs():
         values[array.group] = draw(array)
@@ -108,8 +109,8 @@ def make_stacked(path: Path, *, finish: bool = True) -> dict[str, Values]:
 
 def make_own(path: Path) -> dict[int, Values]:
     """Write a store of one map for each image; return the values."""
-    create_store(path, own_pairs(), make_collection(), attributes())
-    writer = StoreWriter(path)
+    create_store(LocalPlace(path), own_pairs(), make_collection(), attributes())
+    writer = StoreWriter(LocalPlace(path))
     values = {}
     for (_, array), image in zip(own_pairs(), [i for i in range(N) if i != BAD], strict=True):
         values[image] = draw(array, image)

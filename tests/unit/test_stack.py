@@ -13,6 +13,7 @@ import zarr
 from featpipe.errors import StoreError
 from featpipe.stack import FeatureMap, Stack, open_stack
 from featpipe.store.create import create_store
+from featpipe.store.place import LocalPlace
 from tests.unit.store_examples import (
     BAD,
     DIGESTS,
@@ -95,7 +96,8 @@ def test_xy_goes_straight_into_scikit_learn(stack: Stack) -> None:
 
 
 def test_xy_does_not_depend_on_the_stored_type(tmp_path: Path) -> None:
-    create_store(tmp_path / "h.zarr", [(TEXTURE, texture_array())], make_collection(), attributes("float16"))
+    place = LocalPlace(tmp_path / "h.zarr")
+    create_store(place, [(TEXTURE, texture_array())], make_collection(), attributes("float16"))
     X, _ = open_stack(tmp_path / "h.zarr").xy(allow_partial=True)
     assert X.dtype == np.float32
     assert np.isnan(X).all()
@@ -105,7 +107,7 @@ def test_an_unknown_split_is_answered_with_those_there_are(stack: Stack, tmp_pat
     with pytest.raises(StoreError, match=r"a\.zarr: has no split 'val'\. There are train, test\."):
         stack.xy("val")
     none = make_collection(split_names=(), splits=np.full(N, -1, np.int8))
-    create_store(tmp_path / "b.zarr", [(TEXTURE, texture_array())], none, attributes())
+    create_store(LocalPlace(tmp_path / "b.zarr"), [(TEXTURE, texture_array())], none, attributes())
     with pytest.raises(StoreError, match="Its images are not split"):
         open_stack(tmp_path / "b.zarr").xy("train", allow_partial=True)
 
@@ -338,7 +340,7 @@ def test_xarray_gets_labels_as_text_and_reads_when_asked(stack: Stack, values: d
     assert tree["class_name"].values.tolist() == ["cat", "tabby"] * 3 + ["cat"]
     assert tree["label"].values.tolist() == [i % 2 for i in range(N)]
     assert tree["split_name"].values.tolist()[:2] == ["test", "train"]
-    shard = stack.path / "texture/scale1/features/c/0/0/0/0"
+    shard = Path(stack.path) / "texture/scale1/features/c/0/0/0/0"
     shard.rename(tmp_path / "aside")
     assert np.isnan(data.features[:3].values).all()  # so nothing had been read before
     (tmp_path / "aside").rename(shard)

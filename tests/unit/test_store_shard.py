@@ -16,6 +16,7 @@ from zarr.codecs import BloscCodec
 from featpipe.errors import StoreError
 from featpipe.plan.model import ArrayPlan, MapPlan
 from featpipe.store.create import create_store
+from featpipe.store.place import LocalPlace
 from featpipe.store.write import StoreWriter
 from tests.unit.store_examples import GABOR, WINDOWS, Values, attributes, make_collection
 
@@ -31,7 +32,7 @@ def make_store(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...], shard
     """Create an empty store of one map, and return where its array is."""
     y, x = np.arange(float(shape[0])), np.arange(float(shape[1]))
     array = ArrayPlan(GROUP, shape, chunk, shard, y, x, relative=False)
-    create_store(path, [(OWN, array)], make_collection(1), attributes(dtype))
+    create_store(LocalPlace(path), [(OWN, array)], make_collection(1), attributes(dtype))
     return path / GROUP / "features"
 
 
@@ -74,7 +75,7 @@ def test_zarr_reads_what_was_written(y: Axis, x: Axis, feature: int, dtype: str,
     as_given = np.repeat(values, 2, axis=1)[:, ::2] if layout == "strided" else np.asarray(values, order=layout)  # type: ignore[call-overload]
     with TemporaryDirectory() as folder:
         array = make_store(Path(folder, "a.zarr"), shape, chunk, shard, dtype)
-        StoreWriter(Path(folder, "a.zarr")).write(GROUP, (), as_given)
+        StoreWriter(LocalPlace(Path(folder, "a.zarr"))).write(GROUP, (), as_given)
         stored: Any = zarr.open_array(array, mode="r")
         np.testing.assert_array_equal(stored[...], values)
         part = np.s_[y[2] // 2 :, : x[2] // 2 + 1, 1:]
@@ -87,7 +88,7 @@ def test_chunks_are_those_that_zarr_writes(tmp_path: Path, dtype: str) -> None:
     ours = make_store(tmp_path / "a.zarr", shape, chunk, shard, dtype)
     theirs = make_store(tmp_path / "b.zarr", shape, chunk, shard, dtype)
     values = draw(shape, dtype)
-    StoreWriter(tmp_path / "a.zarr").write(GROUP, (), values)
+    StoreWriter(LocalPlace(tmp_path / "a.zarr")).write(GROUP, (), values)
     zarr.open_array(theirs, mode="r+")[...] = values.astype(dtype)
     assert sorted(p.name for p in ours.rglob("?")) == sorted(p.name for p in theirs.rglob("?"))
     for at in ("0/0", "0/1", "1/0", "1/1"):
@@ -100,7 +101,7 @@ def test_chunks_are_those_that_zarr_writes(tmp_path: Path, dtype: str) -> None:
 def test_a_shard_of_one_chunk_is_the_file_that_zarr_writes(tmp_path: Path) -> None:
     arrays = [make_store(tmp_path / name, (20, 9, 6), (16, 9, 6), (16, 9, 6), "float32") for name in "ab"]
     values = draw((20, 9, 6), "float32")
-    StoreWriter(tmp_path / "a").write(GROUP, (), values)
+    StoreWriter(LocalPlace(tmp_path / "a")).write(GROUP, (), values)
     zarr.open_array(arrays[1], mode="r+")[...] = values
     for at in "01":
         assert (arrays[0] / "c" / at / "0/0").read_bytes() == (arrays[1] / "c" / at / "0/0").read_bytes()
@@ -108,7 +109,7 @@ def test_a_shard_of_one_chunk_is_the_file_that_zarr_writes(tmp_path: Path) -> No
 
 def test_chunks_of_nothing_but_the_fill_value_are_written(tmp_path: Path) -> None:
     array = make_store(tmp_path / "a.zarr", (32, 32, 6), (16, 16, 6), (32, 32, 6), "float32")
-    StoreWriter(tmp_path / "a.zarr").write(GROUP, (), np.full((32, 32, 6), np.nan, np.float32))
+    StoreWriter(LocalPlace(tmp_path / "a.zarr")).write(GROUP, (), np.full((32, 32, 6), np.nan, np.float32))
     assert len(read_chunks(array / "c/0/0/0", (2, 2, 1))) == 4
 
 
@@ -117,14 +118,14 @@ def test_tensorstore_reads_what_was_written(tmp_path: Path, dtype: str) -> None:
     tensorstore = pytest.importorskip("tensorstore")
     array = make_store(tmp_path / "a.zarr", (70, 75, 6), (16, 32, 6), (64, 64, 6), dtype)
     values = draw((70, 75, 6), dtype)
-    StoreWriter(tmp_path / "a.zarr").write(GROUP, (), values)
+    StoreWriter(LocalPlace(tmp_path / "a.zarr")).write(GROUP, (), values)
     place = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(array)}}
     np.testing.assert_array_equal(tensorstore.open(place, open=True).result().read().result(), values)
 
 
 def test_a_shard_that_fails_leaves_the_one_before_it_and_nothing_else(tmp_path: Path) -> None:
     array = make_store(tmp_path / "a.zarr", (32, 32, 6), (16, 16, 6), (32, 32, 6), "float16")
-    writer, values = StoreWriter(tmp_path / "a.zarr"), draw((32, 32, 6), "float16")
+    writer, values = StoreWriter(LocalPlace(tmp_path / "a.zarr")), draw((32, 32, 6), "float16")
     writer.write(GROUP, (), values)
     bad = values + 1
     bad[-1, -1, -1] = 1e9
@@ -137,12 +138,14 @@ def test_a_shard_that_fails_leaves_the_one_before_it_and_nothing_else(tmp_path: 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     array = make_store(tmp_path / "a.zarr", (256, 256, 6), (64, 64, 6), (256, 256, 6), "float32")
-    writer = StoreWriter(tmp_path / "a.zarr")
+    writer = StoreWriter(LocalPlace(tmp_path / "a.zarr"))
     values = np.random.default_rng(0).random((256, 256, 6), np.float32)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_001, before[1]))  # in the midst of a chunk
     try:
-        with pytest.raises(StoreError, match=r"own/scale1: cannot be written: .*\. Check the permissions"):
+        with pytest.raises(
+            StoreError, match=r"own/scale1/features/c/0/0/0: cannot be written: .*\. Check the permissions"
+        ):
             writer.write(GROUP, (), values)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -167,4 +170,4 @@ def test_an_array_laid_out_otherwise_is_refused(tmp_path: Path, change: dict[str
     node["codecs"] = change.get("codecs", node["codecs"])
     (array / "zarr.json").write_text(json.dumps(node))
     with pytest.raises(StoreError, match=r"was not laid out by this featpipe\. Run with --overwrite"):
-        StoreWriter(tmp_path / "a.zarr").write(GROUP, (), np.zeros((32, 32, 6), np.float32))
+        StoreWriter(LocalPlace(tmp_path / "a.zarr")).write(GROUP, (), np.zeros((32, 32, 6), np.float32))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import pickle
 import threading
 import tracemalloc
@@ -16,6 +17,7 @@ from featpipe.errors import StoreError
 from featpipe.plan.model import ArrayPlan
 from featpipe.plan.writing import write_overhead_bytes
 from featpipe.store.create import create_store
+from featpipe.store.place import LocalPlace
 from featpipe.store.shard import to_stored
 from featpipe.store.write import StoreWriter
 from tests.unit.store_examples import BAD, TEXTURE, N, attributes, draw, make_collection, texture_array
@@ -24,8 +26,8 @@ GROUP = "texture/scale1"
 
 
 def make_empty(path: Path, array: ArrayPlan | None = None, dtype: str = "float32") -> StoreWriter:
-    create_store(path, [(TEXTURE, array or texture_array())], make_collection(), attributes(dtype))
-    return StoreWriter(path)
+    create_store(LocalPlace(path), [(TEXTURE, array or texture_array())], make_collection(), attributes(dtype))
+    return StoreWriter(LocalPlace(path))
 
 
 def read(path: Path) -> Any:
@@ -34,8 +36,8 @@ def read(path: Path) -> Any:
 
 def test_threads_write_different_shards_at_once(tmp_path: Path) -> None:
     array = texture_array(300)
-    create_store(tmp_path / "a.zarr", [(TEXTURE, array)], make_collection(300), attributes())
-    writer, values = StoreWriter(tmp_path / "a.zarr"), draw(array)
+    create_store(LocalPlace(tmp_path / "a.zarr"), [(TEXTURE, array)], make_collection(300), attributes())
+    writer, values = StoreWriter(LocalPlace(tmp_path / "a.zarr")), draw(array)
     together = threading.Barrier(2)
 
     def write(half: int) -> None:
@@ -77,13 +79,13 @@ def test_anything_but_whole_shards_is_refused(tmp_path: Path, region: tuple[slic
 
 def test_a_region_of_many_shards_is_cut_into_files(tmp_path: Path) -> None:
     writer, values = make_empty(tmp_path / "a.zarr"), draw(texture_array())
-    assert not writer.is_written(GROUP, (slice(3, 7),))
-    writer.write(GROUP, (slice(3, 7),), values[3:7])
-    assert writer.is_written(GROUP, (slice(3, 7),))
-    assert not writer.is_written(GROUP, ())
+    written = writer.write(GROUP, (slice(3, 7),), values[3:7])
     np.testing.assert_array_equal(read(tmp_path / "a.zarr")[3:], values[3:])
     files = sorted(p.name for p in (tmp_path / "a.zarr" / GROUP / "features/c").iterdir())
     assert files == ["1", "2"]
+    for shard in written:
+        content = (tmp_path / "a.zarr" / shard.key).read_bytes()
+        assert (shard.bytes, shard.sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
 
 def test_values_of_another_shape_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,8 @@
+"""Runs: planned, carried out, checked."""
+
+from featpipe.run.learning import learn
+from featpipe.run.planning import BASE_BYTES, default_resources, plan_run
+from featpipe.run.report import Progress, RunReport
+from featpipe.run.session import run_plan
+
+__all__ = ["BASE_BYTES", "Progress", "RunReport", "default_resources", "learn", "plan_run", "run_plan"]

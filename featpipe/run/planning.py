@@ -1,0 +1,86 @@
+"""From a pipeline to a plan: what a run may use, and what it will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from featpipe import graph
+from featpipe.errors import PlanError, StoreError
+from featpipe.images.scan import scan
+from featpipe.plan.budget import Kept, Resources
+from featpipe.plan.build import make_plan
+from featpipe.plan.collection import Collection, kept_order
+from featpipe.plan.model import Plan
+from featpipe.spec.pipeline import Pipeline
+from featpipe.store.format import read_header
+from featpipe.store.place import Place, open_place
+
+BASE_BYTES = 320 << 20
+"""A process with all libraries loaded and all kernels compiled, before its first task."""
+MEMORY_SHARE = 0.6
+"""Of the memory that is free, what a run takes unless told otherwise."""
+
+
+def default_resources(memory_bytes: int | None = None, threads: int | None = None) -> Resources:
+    """Return what a run in this process may use: all cores and a share of the free memory, unless told otherwise."""
+    return Resources(
+        memory_bytes or int(MEMORY_SHARE * _free_memory()),
+        threads or graph.cpu_count(),
+        BASE_BYTES,
+    )
+
+
+def _free_memory() -> int:
+    """Return the memory that is free to this process, in bytes, within its control group."""
+    free = int(psutil.virtual_memory().available)
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            free = min(free, int(Path(name).read_text()))
+        except (OSError, ValueError):
+            continue
+    return free
+
+
+def plan_run(pipeline: Pipeline, resources: Resources) -> Plan:
+    """Scan the images and decide everything, without reading a pixel.
+
+    Where a store of these images is there already, rows and shards are planned as they lie there, so that a run
+    computes no more than what is missing.
+    """
+    collection = scan(pipeline.images)
+    with suppress(StoreError):  # what is wrong with the place is told when it is to be written
+        place = open_place(pipeline.store.path)
+        header = read_header(place)
+        if header is not None:
+            return _plan_within(pipeline, collection, resources, place, header)
+    return make_plan(pipeline, collection, resources)
+
+
+def _plan_within(
+    pipeline: Pipeline, collection: Collection, resources: Resources, place: Place, header: Mapping[str, Any]
+) -> Plan:
+    """Plan what suits the rows and shards of a store."""
+    from featpipe.run.standing import are_others
+    from featpipe.store.create import read_names
+
+    before = read_names(place)
+    if are_others(before, collection.paths):
+        return make_plan(pipeline, collection, resources)
+    if collection.found:
+        collection = collection.reordered(kept_order(collection, before))
+    try:
+        return make_plan(pipeline, collection, resources, kept=_kept(header))
+    except PlanError:
+        return make_plan(pipeline, collection, resources)
+
+
+def _kept(header: Mapping[str, Any]) -> Kept:
+    """Return the batches and blocks that a store is laid out in."""
+    pieces = header.get("pieces") or {}
+    batch, block = pieces.get("batch"), pieces.get("block")
+    return Kept(batch, (block[0], block[1]) if block else None)

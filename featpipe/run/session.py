@@ -1,0 +1,292 @@
+"""The run: make the store ready, learn, compute what it lacks, finish.
+
+What computes and writes is imported where a run begins: planning needs no kernels and no zarr.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from errno import EDQUOT, ENOSPC
+from typing import TYPE_CHECKING
+
+from featpipe import graph
+from featpipe.errors import ImageError, Problem, RunError, StoreError, WriteError
+from featpipe.plan.identity import Identities, plan_digests
+from featpipe.plan.layout import array_plans
+from featpipe.plan.model import Plan
+from featpipe.report.units import bytes_text
+from featpipe.run.learning import learn
+from featpipe.run.report import Progress, RunReport, drain_on_interrupt
+from featpipe.spec.defaults import resolved
+from featpipe.store.place import free_bytes, open_place
+from featpipe.store.target import check_place
+
+if TYPE_CHECKING:
+    from featpipe.run.standing import Standing
+    from featpipe.store.lock import StoreLock
+    from featpipe.task import Receipt
+
+LONG = 2.0
+"""Seconds after which people want to know what they wait for."""
+
+
+def run_plan(
+    plan: Plan,
+    *,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    max_failures: int | float | None = None,
+    fsync: bool = False,
+    progress: Progress | None = None,
+) -> RunReport:
+    """Carry out a plan: compute what the store lacks of it.
+
+    Parameters
+    ----------
+    plan : Plan
+    scheduler : str, optional
+        Address of a Dask scheduler; threads of this process unless given.
+    overwrite : bool
+        Discard features of another pipeline, other versions or other images that are in the way.
+    retry_failed : bool
+        Compute again what images belong to that failed.
+    max_failures : int or float, optional
+        Images that may fail before the run does: how many, or, as a float, which share of them.
+    fsync : bool
+        Whether shards must have reached the disk before they count.
+    progress : Progress, optional
+
+    Returns
+    -------
+    RunReport
+        Its status is ``unchanged`` when the store was there and complete already.
+
+    Raises
+    ------
+    StoreError
+        If something else is at the store's path, or another run writes it.
+    RunError
+        If a task failed, or too many images did.
+    """
+    from featpipe.run.standing import look
+    from featpipe.store.lock import StoreLock
+
+    place = open_place(plan.pipeline.store.path, fsync=fsync)
+    check_place(place)
+    standing = look(place, plan, retry_failed=retry_failed)
+    if standing.complete:
+        return RunReport(str(place), "unchanged", len(plan.collection), paths=plan.collection.paths)
+    standing.check(overwrite=overwrite)
+    with StoreLock(place).held() as lock:
+        standing = look(place, plan, retry_failed=retry_failed)
+        standing.check(overwrite=overwrite)
+        run = _Run(standing, lock, max_failures, progress)
+        run.check_failures()
+        run.prepare()
+        _load_kernels(progress)
+        run.learn(scheduler)
+        run.execute(scheduler)
+        return run.finish()
+
+
+def _load_kernels(progress: Progress | None) -> None:
+    """Import what computes; the first time on a machine that compiles, and says so."""
+    tell = progress.tell if progress is not None else lambda _: None
+    telling = threading.Timer(LONG, tell, ["compiling the kernels, once on this machine"])
+    telling.start()
+    try:
+        import featpipe.task  # noqa: F401
+    finally:
+        telling.cancel()
+
+
+class _Run:
+    def __init__(
+        self, standing: Standing, lock: StoreLock, max_failures: int | float | None, progress: Progress | None
+    ) -> None:
+        from featpipe.store.receipts import Journal
+
+        self.standing = standing
+        self.lock = lock
+        self.progress = progress
+        self.place = standing.place
+        plan = standing.plan
+        self.identities = Identities(plan)
+        self.allowed = _allowed(max_failures, len(plan.collection))
+        self.journal = Journal(self.place)
+        self.receipts = list(standing.kept)
+        tasks = tuple(replace(task, maps=standing.todo.get(task.index, task.maps)) for task in plan.tasks)
+        self.plan = replace(plan, tasks=tasks)
+        self.stop = threading.Event()
+        done = len(plan.tasks) - len(standing.todo)
+        self.report = RunReport(
+            str(self.place), "complete", len(plan.collection), paths=plan.collection.paths, resumed=done
+        )
+        self.phases: Counter[str] = Counter()
+        self.stored_bytes = 0
+        self.failures: dict[int, str] = dict(plan.collection.unreadable)
+        for receipt in standing.kept:
+            self.failures.update(receipt.failures or {})
+
+    def prepare(self) -> None:
+        """Make the store ready for what it lacks: from here on it is one of this plan, and partial."""
+        from featpipe.store.create import create_store
+
+        self.journal.begin(self.receipts)
+        attributes = {
+            "pipeline": resolved(self.plan.pipeline),
+            "digests": plan_digests(self.plan),
+            "pieces": {"batch": self.plan.batch, "block": self.plan.block},
+        }
+        arrays = ((self.plan.maps[i], array) for i, array in array_plans(self.plan))
+        keys = create_store(self.place, arrays, self.plan.collection, attributes)
+        keys.update(shard.key for receipt in self.receipts for shard in receipt.shards)
+        self._sweep(keys, spare="fits/")
+
+    def _sweep(self, keys: Container[str], spare: str = "") -> None:
+        """Remove all but these keys from the groups of the store; files that lie beside its groups stay."""
+        stale = [
+            key
+            for key, _ in self.place.files()
+            if "/" in key and key not in keys and not (spare and key.startswith(spare))
+        ]
+        if stale:
+            self.place.remove(stale)
+            self.place.tidy()
+
+    def learn(self, scheduler: str | None) -> None:
+        """Learn the banks that the plan asks for."""
+        from featpipe.store.fits import GROUP, StoreShelf
+
+        used = {f"{GROUP}/{request.key}" for request in self.plan.program.fits}
+        left = {key.rsplit("/", 1)[0] for key, _ in self.place.files(GROUP)}
+        unused = [
+            key
+            for key, _ in list(self.place.files(GROUP))
+            if not used or (key.count("/") > 1 and "/".join(key.split("/")[:2]) not in used)
+        ]
+        if left and unused:
+            self.place.remove(unused)
+            self.place.tidy()
+        if used:
+            shelf = StoreShelf(self.place, self.identities.fits)
+            with self._told():
+                self.plan = learn(self.plan, shelf, scheduler=scheduler, progress=self.progress)
+
+    def execute(self, scheduler: str | None) -> None:
+        from featpipe.images.reader import open_reader
+        from featpipe.store.write import StoreWriter
+        from featpipe.task import Work
+
+        reader = open_reader(self.plan.pipeline.images, self.plan.collection)
+        job = Work(self.plan, reader, StoreWriter(self.place))
+        tasks = sorted(self.standing.todo)
+        start = time.perf_counter()
+        if self.progress is not None:
+            self.progress.start(self.plan, tasks)
+        try:
+            with self._told(), drain_on_interrupt(self.stop, self.progress):
+                if scheduler is None:
+                    graph.run_threads(job, tasks, self.plan.memory.threads, self._arrived, self.stop)
+                else:
+                    graph.run_cluster(job, tasks, scheduler, self._arrived, self.stop)
+        finally:
+            self.report.seconds = time.perf_counter() - start
+        self.check_failures()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell of what went wrong while the run was on as a failure of the run, and how to go on."""
+        try:
+            yield
+        except WriteError as error:
+            raise RunError([_with_space(problem, error.errno, self) for problem in error.problems]) from error
+        except (ImageError, StoreError) as error:
+            raise RunError(error.problems) from error
+
+    def _arrived(self, done: Receipt) -> None:
+        from featpipe.store.receipts import Receipt as MapReceipt
+
+        if self.lock.lost.is_set():
+            from featpipe.store.lock import described
+
+            holder = described(self.lock.holder() or {})
+            what = f"the lock was taken from this run by {holder}; it has stopped."
+            raise RunError(Problem(str(self.place), what, "Let that run end, then run again."))
+        task = self.plan.tasks[done.task]
+        failures = {failure.image: failure.reason for failure in done.failures}
+        receipts = []
+        for i in task.maps:
+            a_map = self.plan.maps[i]
+            identity = self.identities.of(a_map, task.images)
+            images = (task.images.start, task.images.stop)
+            shards = tuple(done.shards.get(i, ()))
+            receipts.append(MapReceipt(a_map.name, images, task.block, identity, shards, failures))
+            self.stored_bytes += sum(shard.bytes for shard in shards)
+        self.journal.add(receipts)
+        self.receipts += receipts
+        report = self.report
+        report.tasks += 1
+        report.pixels += done.pixels
+        report.bytes_written += done.bytes_written
+        self.phases.update(done.seconds)
+        self.failures.update(failures)
+        if self.progress is not None:
+            self.progress.update(done)
+        if len(self.failures) > self.allowed:
+            self.stop.set()
+
+    def check_failures(self) -> None:
+        """Fail where more images did than may."""
+        failed = len(self.failures)
+        if failed <= self.allowed:
+            return
+        reason, _ = Counter(self.failures.values()).most_common(1)[0]
+        what = f"{failed:,} of {self.report.images:,} images failed, and {self.allowed:,} may; the commonest reason: "
+        change = "Mend or remove them, or allow more (--max-failures); then run again: it goes on from here."
+        raise RunError(Problem("--max-failures", what + reason.rstrip(".") + ".", change))
+
+    def finish(self) -> RunReport:
+        from featpipe.store.write import StoreWriter
+        from featpipe.task import Failure
+
+        report = self.report
+        report.phases = dict(self.phases)
+        report.failures = [Failure(image, self.failures[image]) for image in sorted(self.failures)]
+        if report.resumed + report.tasks < len(self.plan.tasks):
+            report.status = "interrupted"
+            return report
+        if len(report.failures) == len(self.plan.collection):
+            reasons = Counter(failure.reason for failure in report.failures).most_common(1)
+            raise RunError(f"none of the {report.images} images could be read; the commonest reason: {reasons[0][0]}")
+        with self._told():
+            StoreWriter(self.place).finish(self.failures, self.receipts)
+            self.journal.remove()
+        return report
+
+
+def _allowed(max_failures: int | float | None, images: int) -> int:
+    """Return how many images may fail."""
+    if max_failures is None:
+        return images
+    return max_failures if isinstance(max_failures, int) else int(max_failures * images)
+
+
+def _with_space(problem: Problem, errno: int | None, run: _Run) -> Problem:
+    """Return the problem of a full disk with what is needed and what is there."""
+    if errno not in (ENOSPC, EDQUOT):
+        return problem
+    report, free = run.report, free_bytes(run.place)
+    ratio = run.stored_bytes / report.bytes_written if report.bytes_written else 1.0
+    share = len(run.standing.todo) / max(1, len(run.plan.tasks))
+    needed = max(1, int((run.plan.output_bytes * share - report.bytes_written) * ratio))
+    said = f", and {bytes_text(free)} are free" if free is not None else ""
+    what = f"is full: about {bytes_text(needed)} ({needed:,} bytes) are still to be written{said}."
+    change = "Free that much there, then run again: it goes on from here. Or set store.path to another place."
+    return Problem(problem.where, what, change)
