@@ -281,7 +281,7 @@ def show(
 @app.command(epilog="Example:\n\nfeatpipe probe features.zarr --classifier both --png confusion.png")
 @guarded
 def probe(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature stack with classes and splits.")],
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack with classes and splits.")],
     classifier: Annotated[
         str, typer.Option(metavar="KIND", help="ridge (least squares), logistic, or both.")
     ] = "ridge",

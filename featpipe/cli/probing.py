@@ -13,7 +13,7 @@ KINDS = ("ridge", "logistic", "both")
 
 
 def probe_store(
-    store: Path, classifier: str, picture: Path | None, *, quiet: bool, **options: Any
+    store: str, classifier: str, picture: Path | None, *, quiet: bool, **options: Any
 ) -> dict[str, dict[str, Any]]:
     """Return what is to be told of each classifier asked for, and draw the confusion matrix if that is.
 

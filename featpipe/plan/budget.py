@@ -10,6 +10,7 @@ import numpy as np
 
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE, ceil_div
+from featpipe.objects import is_url
 from featpipe.plan.collection import Collection
 from featpipe.plan.cost import image_seconds, node_flops
 from featpipe.plan.layout import block_spans, owned_blocks
@@ -103,7 +104,7 @@ class Budget:
         outputs = {output.node for output in self.program.outputs}
         stored = [self._stored(node, whole(self.shapes[node])) for node in outputs]
         working = peak_bytes(self.program, self._whole(outputs), 1)
-        needed = self.decode() + sum(working.values()) + sum(stored) + write_overhead_bytes(max(stored))
+        needed = self.decode() + sum(working.values()) + sum(stored) + self._writing(max(stored))
         if needed > self.resources.task_bytes or max(stored) > 8 * SHARD_BYTES:
             return True
         # where every block would decode the whole image again, a large shard is the lesser evil
@@ -173,6 +174,9 @@ class Budget:
     def _stored(self, node: int, spans: Spans) -> int:
         return map_bytes(self.program, node, spans) // FLOAT * self.item
 
+    def _writing(self, shard_bytes: int) -> int:
+        return write_overhead_bytes(shard_bytes, at_once=is_url(self.pipeline.store.path))
+
     def _whole(self, nodes: set[int]) -> Schedule:
         return make_schedule(self.program, self.collection.shape, {node: whole(self.shapes[node]) for node in nodes})
 
@@ -212,7 +216,7 @@ class Budget:
         shards = [
             (pieces.batch if m.stacked else 1) * self._stored(m.node, whole(self.shapes[m.node])) for m in batched
         ]
-        return {**working, "shards": sum(shards), "writing": write_overhead_bytes(max(shards))}
+        return {**working, "shards": sum(shards), "writing": self._writing(max(shards))}
 
     # -- grid pooling of large images, streamed -------------------------------------------------------------------
 
@@ -307,7 +311,7 @@ class Budget:
             "decode": self.decode(worst["input"] // (self.program.channels * FLOAT)),
             **worst,
             "shards": max(shards),
-            "writing": write_overhead_bytes(max(shards)),
+            "writing": self._writing(max(shards)),
         }
 
 

@@ -12,17 +12,19 @@ FIXED_BYTES = 1 << 20
 """Blosc's blocks and the file's buffer."""
 
 
-def write_overhead_bytes(shard_bytes: int) -> int:
+def write_overhead_bytes(shard_bytes: int, *, at_once: bool = False) -> int:
     """Return the most bytes that writing one shard takes beside the shard.
 
     Parameters
     ----------
     shard_bytes : int
         The shard before compression.
+    at_once : bool
+        Whether it is sent as a whole, encoded, to an object store; else chunk by chunk to a file.
 
     Examples
     --------
     >>> write_overhead_bytes(64 << 20) >> 20
     13
     """
-    return CHUNK_COPIES * min(shard_bytes, LARGEST_CHUNK) + FIXED_BYTES
+    return CHUNK_COPIES * min(shard_bytes, LARGEST_CHUNK) + FIXED_BYTES + (2 * shard_bytes if at_once else 0)

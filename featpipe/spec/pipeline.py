@@ -112,7 +112,7 @@ class Store(Spec):
     """Where the features go, and in what pieces."""
 
     path: PathText = "features.zarr"
-    """Relative to the pipeline file; absolute once the pipeline has been read."""
+    """Relative to the pipeline file, absolute once the pipeline has been read; or ``s3://…``, ``gs://…``, ``az://…``."""
     dtype: Literal["float32", "float16"] = "float32"
     """Of the stored values; the arithmetic is float32."""
     batch: Count | None = None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from featpipe.errors import Problem, StoreError, WriteError
+from featpipe.objects import is_url
 
 TEMPORARY = ".partial"
 """Ending of files being written, as zarr's own."""
@@ -85,6 +86,10 @@ def open_place(path: str | os.PathLike[str], *, fsync: bool = False) -> Place:
     fsync : bool
         Whether what is written must have reached the disk before it counts, so that it outlives a power failure.
     """
+    if isinstance(path, str) and is_url(path):
+        from featpipe.store.cloud import ObjectPlace
+
+        return ObjectPlace(path)
     return LocalPlace(Path(path), fsync=fsync)
 
 
