@@ -1,8 +1,9 @@
 """One image file to pixels: which decoder reads it, and which way up it is.
 
-Decoders were chosen for what they keep: libjpeg-turbo and libpng through imagecodecs (Pillow and imageio make 16-bit
-colour PNGs 8-bit without a word, and take 3 to 10 times as long for small JPEGs), tifffile for scientific TIFFs, and
-Pillow's own plugins for BMP and WebP. A file's first bytes choose, so that nothing else is ever tried on it.
+Decoders were chosen for what they keep and tell: libjpeg-turbo through simplejpeg (which raises what others leave as
+libjpeg's warnings: damaged data, made up), libpng through imagecodecs (Pillow and imageio make 16-bit colour PNGs 8-bit
+without a word, and take 3 to 10 times as long for small JPEGs), tifffile for scientific TIFFs, and Pillow's own plugins
+for BMP and WebP. A file's first bytes choose, so that nothing else is ever tried on it.
 """
 
 from __future__ import annotations

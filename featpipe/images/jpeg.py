@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
@@ -95,9 +96,8 @@ def _stores_luma(markers: _Markers) -> bool:
 
 def _decode(file: BinaryIO, header: Header, markers: _Markers) -> Decoded:
     """Decode to 8-bit gray or RGB."""
-    import imagecodecs
-
-    samples = imagecodecs.jpeg8_decode(_read_whole(file, markers))
+    data = _read_whole(file, markers)
+    samples = _decode_strictly(data, {1: "GRAY", 3: "RGB", 4: "CMYK"}[header.stored])
     if header.stored == 4:
         samples = cmyk_to_rgb(255 - samples if markers.adobe else samples)
     return Decoded(samples.reshape(header.height, header.width, header.channels), 255.0)
@@ -105,10 +105,28 @@ def _decode(file: BinaryIO, header: Header, markers: _Markers) -> Decoded:
 
 def _decode_luma(file: BinaryIO, header: Header, markers: _Markers) -> Decoded:
     """Decode Y alone: Cb and Cr are passed over, neither transformed nor enlarged."""
-    import imagecodecs
-
-    samples = imagecodecs.jpeg8_decode(_read_whole(file, markers), outcolorspace="GRAYSCALE")
+    samples = _decode_strictly(_read_whole(file, markers), "GRAY")
     return Decoded(samples.reshape(header.height, header.width, 1), 255.0)
+
+
+def _decode_strictly(data: bytes, colours: str) -> npt.NDArray[np.uint8]:
+    """Decode, and refuse what libjpeg would only warn of: damaged data, for which it makes up pixels."""
+    import simplejpeg
+
+    try:
+        samples: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours)
+    except ValueError as error:
+        if not _is_padding(data, str(error)):
+            raise
+        samples = simplejpeg.decode_jpeg(data, colours, strict=False)
+    return samples
+
+
+def _is_padding(data: bytes, warning: str) -> bool:
+    """Tell whether a warning is of zeros before the end, which some cameras write."""
+    found = re.search(r"(\d+) extraneous bytes before marker 0xd9", warning)
+    end = data.rfind(b"\xff\xd9")
+    return found is not None and not any(data[max(end - int(found[1]), 0) : end])
 
 
 def _read_whole(file: BinaryIO, markers: _Markers) -> bytes:

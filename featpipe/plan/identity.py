@@ -23,7 +23,7 @@ from featpipe.spec.defaults import resolved
 Float32 = npt.NDArray[np.float32]
 ARITHMETIC = 1
 """Raised whenever the same pipeline would give other bits."""
-DECODERS = ("imagecodecs", "pillow", "tifffile")
+DECODERS = ("imagecodecs", "pillow", "simplejpeg", "tifffile")
 """Packages that make pixels of files: other versions may make others."""
 NO_FEATURE = ("path", "labels", "split", "on_error", "max_pixels")
 """Options of the images that change no feature."""

@@ -41,7 +41,7 @@ ROWS = 1 << 16
 """Images per chunk of the root's arrays."""
 LONG_AXES = ("image", "row", "shard")
 """Axes that may be long enough for compression to pay."""
-PACKAGES = ("featpipe", "numpy", "numba", "zarr", "imagecodecs", "pillow", "tifffile")
+PACKAGES = ("featpipe", "numpy", "numba", "zarr", "imagecodecs", "pillow", "simplejpeg", "tifffile")
 """Whose versions the header tells: those that make the features, and those that decode."""
 
 
