@@ -87,6 +87,12 @@ class RunError(FeatpipeError):
     """The run failed after it had started."""
 
 
+class InterruptedRunError(FeatpipeError):
+    """Somebody asked the run to stop, and it has."""
+
+    exit_code = 130
+
+
 def key_path(location: Location) -> str:
     """Write a location the way the error messages do.
 

@@ -6,9 +6,10 @@ images ──read──▶ (n, y, x, c) ──chain──▶ maps ──write─
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from featpipe.plan.model import Plan, Task
 from featpipe.plan.program import ROOT
 from featpipe.plan.schedule import make_schedule, node_shapes
 from featpipe.store.shard import Shard, to_stored
-from featpipe.store.write import StoreWriter
+from featpipe.store.write import NoWriter, StoreWriter
 
 Float32 = npt.NDArray[np.float32]
 
@@ -61,12 +62,36 @@ class Work:
     reader: Reader
     writer: StoreWriter
 
-    def run(self, index: int, maps: tuple[int, ...] | None = None) -> Receipt:
-        """Run one task, or make some of its maps; raises `ImageError` only where ``images.on_error`` is ``fail``."""
+    def run(
+        self, index: int, *, maps: tuple[int, ...] | None = None, without: Mapping[int, str] | None = None
+    ) -> Receipt:
+        """Run one task; raises `ImageError` only where ``images.on_error`` is ``fail``.
+
+        Parameters
+        ----------
+        index : int
+        maps : tuple of int, optional
+            Those of its maps to make; all unless given.
+        without : mapping of int to str, optional
+            Images to leave unread, and why: they fail.
+        """
         task = self.plan.tasks[index]
         if maps is not None:
             task = replace(task, maps=maps)
-        run = _Run(self, task)
+        return self._run(task, without or {})
+
+    def images(self, index: int) -> Span:
+        """Return the images of a task."""
+        return self.plan.tasks[index].images
+
+    def try_images(self, index: int, images: Span) -> None:
+        """Read and compute some images of a task, and write nothing."""
+        work = Work(self.plan, self.reader, NoWriter(self.writer.place))
+        with suppress(ImageError):
+            work._run(replace(self.plan.tasks[index], images=images), {})
+
+    def _run(self, task: Task, without: Mapping[int, str]) -> Receipt:
+        run = _Run(self, task, without)
         if task.block is not None:
             run.block(task.block)
         elif self.plan.pieces.stream[0]:
@@ -80,6 +105,7 @@ class Work:
 class _Run:
     work: Work
     task: Task
+    without: Mapping[int, str]
     failures: list[Failure] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "compute": 0.0, "write": 0.0})
     pixels: int = 0
@@ -89,6 +115,10 @@ class _Run:
     @property
     def plan(self) -> Plan:
         return self.work.plan
+
+    @cached_property
+    def unreadable(self) -> Mapping[int, str]:
+        return {**self.plan.collection.unreadable, **self.without} if self.without else self.plan.collection.unreadable
 
     def receipt(self) -> Receipt:
         count = self.task.images.length
@@ -113,8 +143,8 @@ class _Run:
         nodes = {self.plan.maps[i].node for i in self.task.maps}
         shards = self._empty_shards()
         for image in range(*self.task.images):
-            if image in self.plan.collection.unreadable:
-                self._fail(image, self.plan.collection.unreadable[image])
+            if image in self.unreadable:
+                self._fail(image, self.unreadable[image])
                 continue
             read = partial(self._read, image)
             streamed = stream_image(
@@ -135,6 +165,9 @@ class _Run:
     def block(self, at: tuple[int, int]) -> None:
         """One block of a large image: read core and halo, write a shard of every map."""
         image, plan = self.task.images.start, self.plan
+        if image in self.without:
+            self._fail(image, self.without[image])
+            return
         shape = plan.shape(image)
         shapes = node_shapes(plan.program, shape)
         assert plan.block is not None
@@ -183,8 +216,8 @@ class _Run:
             yield rows, np.stack(pixels)
 
     def _read_image(self, image: int) -> Float32 | None:
-        if image in self.plan.collection.unreadable:
-            self._fail(image, self.plan.collection.unreadable[image])
+        if image in self.unreadable:
+            self._fail(image, self.unreadable[image])
             return None
         height, width = self.plan.shape(image)
         try:

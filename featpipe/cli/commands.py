@@ -11,7 +11,7 @@ import typer
 
 from featpipe.cli import console
 from featpipe.cli.guard import FAILED, INTERRUPTED, TRACEBACK, guarded
-from featpipe.cli.values import parse_address, parse_memory, parse_share
+from featpipe.cli.values import parse_log_format, parse_memory, parse_scheduler, parse_share
 from featpipe.errors import FeatpipeError, Problem
 
 app = typer.Typer(
@@ -48,10 +48,14 @@ Threads = Annotated[
 Scheduler = Annotated[
     str | None,
     typer.Option(
-        metavar="ADDRESS", parser=parse_address, help="Dask cluster to run on, e.g. tcp://10.0.0.1:8786.",
-        show_default="this process",
+        metavar="ADDRESS", parser=parse_scheduler, show_default="this process",
+        help="Dask cluster to run on, e.g. tcp://10.0.0.1:8786, or the FILE.json of its scheduler.",
     ),
 ]  # fmt: skip
+WorkerCount = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, max=1024, help="Run on N processes of this machine instead."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
@@ -109,15 +113,17 @@ def plan(
     memory: Memory = None,
     threads: Threads = None,
     scheduler: Scheduler = None,
+    workers: WorkerCount = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell shapes, shards, work and memory, before a pixel is read."""
-    from featpipe.cli.planning import look_at_store, make_run_plan
+    from featpipe.cli.planning import Machines, look_at_store, planned_run
     from featpipe.report.plan import plan_facts
     from featpipe.report.text import render_plan
 
-    ready = make_run_plan(pipeline, overrides or (), memory, threads, scheduler)
-    facts = plan_facts(ready, look_at_store(ready))
+    machines = Machines(memory, threads, scheduler, workers)
+    with planned_run(pipeline, overrides or (), machines, dry=True) as (ready, _):
+        facts = plan_facts(ready, look_at_store(ready))
     console.show_json(facts) if as_json else console.show(render_plan(facts))
 
 
@@ -129,6 +135,7 @@ def run(
     memory: Memory = None,
     threads: Threads = None,
     scheduler: Scheduler = None,
+    workers: WorkerCount = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there of another pipeline, or of other images.")
     ] = False,
@@ -144,19 +151,23 @@ def run(
     fsync: Annotated[
         bool, typer.Option("--fsync", help="Count only what has reached the disk, for fear of power failures.")
     ] = False,
+    log_format: Annotated[
+        str, typer.Option(metavar="text|json", parser=parse_log_format, help="How progress is told on stderr.")
+    ] = "text",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Extract the features into a store; after an interruption, run it again and it goes on."""
-    from featpipe.cli.planning import carry_out, make_run_plan
+    from featpipe.cli.planning import Machines, carry_out, planned_run
     from featpipe.report.run import run_facts
     from featpipe.report.text import render_run
 
-    ready = make_run_plan(pipeline, overrides or (), memory, threads, scheduler, quiet=quiet)
-    report = carry_out(
-        ready, scheduler, overwrite=overwrite, retry_failed=retry_failed, max_failures=max_failures, fsync=fsync,
-        quiet=quiet,
-    )  # fmt: skip
+    machines = Machines(memory, threads, scheduler, workers)
+    with planned_run(pipeline, overrides or (), machines, quiet=quiet) as (ready, crew):
+        report = carry_out(
+            ready, crew, overwrite=overwrite, retry_failed=retry_failed, max_failures=max_failures, fsync=fsync,
+            quiet=quiet, log_format=log_format,
+        )  # fmt: skip
     facts = run_facts(report, ready)
     console.show_json(facts) if as_json else console.show(render_run(facts))
     if report.status == "interrupted":
@@ -210,12 +221,15 @@ def fit(
     memory: Memory = None,
     threads: Threads = None,
     scheduler: Scheduler = None,
+    workers: WorkerCount = None,
     quiet: Quiet = False,
 ) -> None:
     """Learn a pipeline's banks and no more, into a file that other pipelines use."""
     from featpipe.cli.fitting import learn_to_files
+    from featpipe.cli.planning import Machines
 
-    console.show(learn_to_files(pipeline, output, overrides or (), memory, threads, scheduler, quiet=quiet))
+    machines = Machines(memory, threads, scheduler, workers)
+    console.show(learn_to_files(pipeline, output, overrides or (), machines, quiet=quiet))
 
 
 @app.command(epilog="Example:\n\nfeatpipe info features.zarr")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featpipe.cli.planning import make_run_plan, reachable
+from featpipe.cli.planning import Machines, planned_run
 from featpipe.cli.progress import run_progress
 from featpipe.errors import Problem, SpecError
 
@@ -30,19 +30,15 @@ class FileShelf:
     def save(self, request: FitRequest, bank: FittedBank) -> None:
         from featpipe.kernels.fitted import write_learned_bank
 
-        write_learned_bank(str(self.files[request.key]), bank)
+        file = self.files[request.key]
+        try:
+            write_learned_bank(str(file), bank)
+        except OSError as error:
+            what = f"{file} cannot be written: {error.strerror or error}."
+            raise SpecError(Problem("--output", what, "Choose another place.")) from error
 
 
-def learn_to_files(
-    pipeline: Path,
-    output: Path,
-    overrides: Sequence[str],
-    memory_bytes: int | None,
-    threads: int | None,
-    scheduler: str | None,
-    *,
-    quiet: bool,
-) -> str:
+def learn_to_files(pipeline: Path, output: Path, overrides: Sequence[str], machines: Machines, *, quiet: bool) -> str:
     """Learn a pipeline's banks and write them; return what was written, in words.
 
     Raises
@@ -52,14 +48,10 @@ def learn_to_files(
     """
     from featpipe.run import learn
 
-    plan = make_run_plan(pipeline, overrides, memory_bytes, threads, scheduler, quiet=quiet)
-    files = _files(plan, output)
-    with run_progress(quiet=quiet) as progress, reachable(scheduler):
-        try:
-            learn(plan, FileShelf(files), scheduler=scheduler, progress=progress)
-        except OSError as error:
-            what = f"{output} cannot be written: {error.strerror or error}."
-            raise SpecError(Problem("--output", what, "Choose another place.")) from error
+    with planned_run(pipeline, overrides, machines, quiet=quiet) as (plan, workers):
+        files = _files(plan, output)
+        with run_progress(quiet=quiet) as progress:
+            learn(plan, FileShelf(files), workers=workers, progress=progress)
     lines = [f"wrote {files[request.key]}: {request.title}" for request in plan.program.fits]
     return "\n".join([*lines, f"Use it with convolve: {{bank: {{file: {files[plan.program.fits[0].key].name}}}, …}}"])
 

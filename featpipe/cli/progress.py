@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from featpipe.cli.console import messages, say
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+    from featpipe.graph import Crew
     from featpipe.plan.model import Plan
     from featpipe.run import Progress
     from featpipe.task import Receipt
@@ -34,6 +38,8 @@ class Tally:
     """What of ``done`` an earlier run had done."""
     bytes_written: int = 0
     failed: set[int] = field(default_factory=set)
+    staff: Crew | None = None
+    """Who works, where that is a cluster."""
     began: float = field(default_factory=time.perf_counter)
 
     @classmethod
@@ -52,23 +58,47 @@ class Tally:
     def images_done(self) -> int:
         return self.images * self.done // self.weight
 
-    def rates(self) -> str:
-        """Return the speed, and what failed, in words."""
+    @property
+    def rate(self) -> float:
+        """Images a second."""
         seconds = max(1e-9, time.perf_counter() - self.began)
-        images = self.images * (self.done - self.before) / self.weight
-        text = f"{scaled_text(images / seconds)} images/s, {bytes_text(self.bytes_written / seconds)}/s features"
+        return self.images * (self.done - self.before) / self.weight / seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest will take; None while nothing is done, or nothing is left."""
+        here = self.done - self.before
+        seconds = time.perf_counter() - self.began
+        return seconds * (self.weight - self.done) / here if here and self.done < self.weight else None
+
+    def rates(self) -> str:
+        """Return the speed, who works, and what failed, in words."""
+        seconds = max(1e-9, time.perf_counter() - self.began)
+        text = f"{scaled_text(self.rate)} images/s, {bytes_text(self.bytes_written / seconds)}/s features"
+        if self.staff is not None:
+            text += f", {crew_text(self.staff)}"
         return text + (f", {len(self.failed):,} failed" if self.failed else "")
 
     def line(self) -> str:
         """Return everything in one line."""
-        seconds = time.perf_counter() - self.began
-        here = self.done - self.before
-        left = seconds * (self.weight - self.done) / here if here else 0.0
-        ahead = f", {seconds_text(left)} left" if here and self.done < self.weight else ""
+        left = self.seconds_left
+        ahead = f", {seconds_text(left)} left" if left is not None else ""
         share = self.done / self.weight
         return (
             f"featpipe: {self.images_done:,} of {count_text(self.images, 'image')} ({share:.0%}), {self.rates()}{ahead}"
         )
+
+
+def crew_text(crew: Crew) -> str:
+    """Say who works.
+
+    Examples
+    --------
+    >>> from featpipe.graph import Crew
+    >>> crew_text(Crew(2, 4)), crew_text(Crew(1, 2, 1))
+    ('2 workers', '1 worker (1 lost)')
+    """
+    return count_text(crew.workers, "worker") + (f" ({crew.lost:,} lost)" if crew.lost else "")
 
 
 class LineProgress:
@@ -80,7 +110,9 @@ class LineProgress:
         self.last = 0.0
 
     def start(self, plan: Plan, tasks: Sequence[int]) -> None:
+        staff = self.tally.staff
         self.tally = Tally.of(plan, tasks)
+        self.tally.staff = staff
         self.last = time.perf_counter()
         todo, threads = count_text(len(plan.tasks), "task"), count_text(plan.memory.threads, "thread")
         if len(tasks) < len(plan.tasks):
@@ -99,6 +131,61 @@ class LineProgress:
 
     def tell(self, what: str) -> None:
         say(f"featpipe: {what}")
+
+    def crew(self, crew: Crew) -> None:
+        if self.tally.staff is None or crew.workers != self.tally.staff.workers:
+            board = f"; dashboard: {crew.dashboard}" if crew.dashboard and self.tally.staff is None else ""
+            say(f"featpipe: {crew_text(crew)}, {count_text(crew.threads, 'thread')}{board}")
+        self.tally.staff = crew
+
+
+class JsonProgress:
+    """An object of JSON a line, for programs."""
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.seconds = seconds
+        self.tally = Tally()
+        self.last = 0.0
+
+    def start(self, plan: Plan, tasks: Sequence[int]) -> None:
+        staff = self.tally.staff
+        self.tally = Tally.of(plan, tasks)
+        self.tally.staff = staff
+        self._say("start", tasks=len(tasks), tasks_before=len(plan.tasks) - len(tasks), peak_bytes=plan.memory.peak)
+
+    def update(self, receipt: Receipt) -> None:
+        self.tally.add(receipt)
+        if time.perf_counter() - self.last >= self.seconds or self.tally.done == self.tally.weight:
+            self._say("progress")
+
+    def stopping(self) -> None:
+        self._say("stopping")
+
+    def tell(self, what: str) -> None:
+        self._say("stage", message=what)
+
+    def crew(self, crew: Crew) -> None:
+        self.tally.staff = crew
+        self._say("workers", threads=crew.threads, dashboard=crew.dashboard)
+
+    def _say(self, event: str, **more: Any) -> None:
+        self.last = time.perf_counter()
+        tally, staff = self.tally, self.tally.staff
+        facts = {
+            "event": event,
+            "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+            "done": tally.images_done,
+            "total": tally.images,
+            "failed": len(tally.failed),
+            "rate": round(tally.rate, 3),
+            "eta_seconds": None if tally.seconds_left is None else round(tally.seconds_left, 1),
+            "bytes_written": tally.bytes_written,
+            "workers": None if staff is None else staff.workers,
+            "workers_lost": None if staff is None else staff.lost,
+            **more,
+        }
+        sys.stderr.write(json.dumps(facts, ensure_ascii=False) + "\n")
+        sys.stderr.flush()
 
 
 class BarProgress:
@@ -124,6 +211,13 @@ class BarProgress:
     def tell(self, what: str) -> None:
         self.bar.console.print(what)
 
+    def crew(self, crew: Crew) -> None:
+        if crew.dashboard and self.tally.staff is None:
+            self.bar.console.print(f"dashboard: {crew.dashboard}")
+        self.tally.staff = crew
+        if self.task is not None:
+            self.bar.update(self.task, **self._fields())
+
     def _fields(self) -> dict[str, Any]:
         return {
             "images": f"{self.tally.images_done:,}/{count_text(self.tally.images, 'image')}",
@@ -132,10 +226,13 @@ class BarProgress:
 
 
 @contextmanager
-def run_progress(*, quiet: bool) -> Iterator[Progress | None]:
-    """Give the progress that suits where stderr goes."""
+def run_progress(*, quiet: bool, log_format: str = "text") -> Iterator[Progress | None]:
+    """Give the progress that suits where stderr goes, or what was asked for."""
     if quiet:
         yield None
+        return
+    if log_format == "json":
+        yield JsonProgress()
         return
     console = messages()
     if not console.is_terminal:

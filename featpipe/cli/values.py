@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import typer
 
-_AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
-_ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://\S+:[0-9]+/?")
+from featpipe.spec.amounts import memory_bytes
+
+_ADDRESS = re.compile(r"(tcp|tls)://\S+:[0-9]+/?")
 
 
 def parse_memory(text: str) -> int:
-    """Read an amount of memory, in bytes.
-
-    Examples
-    --------
-    >>> parse_memory("512MB"), parse_memory("1.5 GiB"), parse_memory("2e9"), parse_memory("1G")
-    (512000000, 1610612736, 2000000000, 1000000000)
-    """
-    found = _AMOUNT.fullmatch(text)
-    if found is None or (found[3] and not found[2]):
-        raise typer.BadParameter(f"{text!r} is not an amount of memory. Write 800MB, 1.5GiB or 2e9.")
-    power = " kmgt".index(found[2].lower() or " ")
-    amount = float(found[1]) * float(1024 if found[3] else 1000) ** power
-    if not 1 <= amount < 2**60 or math.isnan(amount):
-        raise typer.BadParameter(f"{text!r} is not a usable amount of memory. Write 800MB, 1.5GiB or 2e9.")
-    return int(amount)
+    """Read an amount of memory, in bytes."""
+    try:
+        return memory_bytes(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
 
 
-def parse_address(text: str) -> str:
-    """Read the address of a Dask scheduler."""
-    if not _ADDRESS.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} is not an address. Write tcp://HOST:PORT, as the scheduler prints it.")
+def parse_scheduler(text: str) -> str:
+    """Read the address of a Dask scheduler, or the name of the file that it wrote."""
+    if not _ADDRESS.fullmatch(text) and not text.endswith(".json"):
+        what = "is neither an address nor a scheduler's file. Write tcp://HOST:PORT, as it prints it, or FILE.json."
+        raise typer.BadParameter(f"{text!r} {what}")
     return text
 
 
@@ -54,3 +45,10 @@ def parse_share(text: str) -> int | float:
     if not text.endswith("%") or not 0 <= share <= 1:
         raise typer.BadParameter(f"{text!r} is neither a number of images nor a share of them. Write 100 or 1%.")
     return share
+
+
+def parse_log_format(text: str) -> str:
+    """Read how progress is told."""
+    if text not in ("text", "json"):
+        raise typer.BadParameter(f"{text!r} is neither text nor json.")
+    return text

@@ -1,8 +1,17 @@
 """Runs: planned, carried out, checked."""
 
 from featpipe.run.learning import learn
-from featpipe.run.planning import BASE_BYTES, default_resources, plan_run
+from featpipe.run.planning import BASE_BYTES, cluster_resources, default_resources, plan_run
 from featpipe.run.report import Progress, RunReport
 from featpipe.run.session import run_plan
 
-__all__ = ["BASE_BYTES", "Progress", "RunReport", "default_resources", "learn", "plan_run", "run_plan"]
+__all__ = [
+    "BASE_BYTES",
+    "Progress",
+    "RunReport",
+    "cluster_resources",
+    "default_resources",
+    "learn",
+    "plan_run",
+    "run_plan",
+]

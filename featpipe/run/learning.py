@@ -6,15 +6,16 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from featpipe import graph
+from featpipe.errors import InterruptedRunError
+from featpipe.graph import Job, ThreadWorkers, Workers
 from featpipe.plan.model import Plan
-from featpipe.run.report import Progress
+from featpipe.run.report import Progress, drain_on_interrupt
 
 if TYPE_CHECKING:
     from featpipe.fit.stage import Shelf
 
 
-def learn(plan: Plan, shelf: Shelf, *, scheduler: str | None = None, progress: Progress | None = None) -> Plan:
+def learn(plan: Plan, shelf: Shelf, *, workers: Workers | None = None, progress: Progress | None = None) -> Plan:
     """Learn the banks that a plan asks for, in this process or on a cluster; return the plan with them.
 
     Parameters
@@ -22,23 +23,27 @@ def learn(plan: Plan, shelf: Shelf, *, scheduler: str | None = None, progress: P
     plan : Plan
     shelf : Shelf
         Where learned banks are kept.
-    scheduler : str, optional
-        Address of a Dask scheduler; threads of this process unless given.
+    workers : Workers, optional
+        Threads of this process unless given.
     progress : Progress, optional
 
     Raises
     ------
     PlanError, RunError
         If a bank cannot be learned from these images.
+    InterruptedRunError
+        If somebody pressed Ctrl-C; banks that were learned by then are kept.
     """
     from featpipe.fit.stage import learn_banks
 
+    crew = workers or ThreadWorkers(plan.memory.threads)
     stop = threading.Event()
+    on_crew = progress.crew if progress is not None else None
 
-    def execute(job: graph.Job, tasks: Iterable[int], arrived: Callable[[Any], None]) -> None:
-        if scheduler is None:
-            graph.run_threads(job, tasks, plan.memory.threads, arrived, stop)
-        else:
-            graph.run_cluster(job, tasks, scheduler, arrived, stop)
+    def execute(job: Job, tasks: Iterable[int], arrived: Callable[[Any], None]) -> None:
+        crew.run(job, tasks, arrived, stop, at_once=plan.memory.threads, on_crew=on_crew)
+        if stop.is_set():
+            raise InterruptedRunError("interrupted while it learned")
 
-    return learn_banks(plan, execute, shelf, progress.tell if progress is not None else lambda _: None)
+    with drain_on_interrupt(stop, progress):
+        return learn_banks(plan, execute, shelf, progress.tell if progress is not None else lambda _: None)

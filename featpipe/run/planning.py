@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from featpipe import graph
 from featpipe.errors import PlanError, StoreError
+from featpipe.graph import Workers, cpu_count
 from featpipe.images.scan import scan
 from featpipe.plan.budget import Kept, Resources
 from featpipe.plan.build import make_plan
@@ -30,9 +30,18 @@ def default_resources(memory_bytes: int | None = None, threads: int | None = Non
     """Return what a run in this process may use: all cores and a share of the free memory, unless told otherwise."""
     return Resources(
         memory_bytes or int(MEMORY_SHARE * _free_memory()),
-        threads or graph.cpu_count(),
+        threads or cpu_count(),
         BASE_BYTES,
     )
+
+
+def cluster_resources(workers: Workers, memory_bytes: int | None = None) -> Iterator[Resources]:
+    """Yield what a run may use of each worker: as many tasks at once as it has threads, then fewer, down to one."""
+    memory = memory_bytes or workers.memory_bytes or int(MEMORY_SHARE * _free_memory())
+    threads = workers.threads
+    while threads:
+        yield Resources(memory, threads, BASE_BYTES)
+        threads //= 2
 
 
 def _free_memory() -> int:

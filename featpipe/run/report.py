@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from featpipe.graph.jobs import Crew
 from featpipe.plan.model import Plan
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Progress(Protocol):
     def update(self, receipt: Receipt) -> None: ...
 
     def tell(self, what: str) -> None: ...
+
+    def crew(self, crew: Crew) -> None: ...
 
     def stopping(self) -> None: ...
 

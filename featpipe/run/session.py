@@ -14,8 +14,8 @@ from dataclasses import replace
 from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING
 
-from featpipe import graph
-from featpipe.errors import ImageError, Problem, RunError, StoreError, WriteError
+from featpipe.errors import ImageError, InterruptedRunError, Problem, RunError, StoreError, WriteError
+from featpipe.graph import ThreadWorkers, Workers
 from featpipe.plan.identity import Identities, plan_digests
 from featpipe.plan.layout import array_plans
 from featpipe.plan.model import Plan
@@ -38,7 +38,7 @@ LONG = 2.0
 def run_plan(
     plan: Plan,
     *,
-    scheduler: str | None = None,
+    workers: Workers | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
     max_failures: int | float | None = None,
@@ -50,8 +50,8 @@ def run_plan(
     Parameters
     ----------
     plan : Plan
-    scheduler : str, optional
-        Address of a Dask scheduler; threads of this process unless given.
+    workers : Workers, optional
+        Threads of this process unless given.
     overwrite : bool
         Discard features of another pipeline, other versions or other images that are in the way.
     retry_failed : bool
@@ -90,8 +90,12 @@ def run_plan(
         run.check_failures()
         run.prepare()
         _load_kernels(progress)
-        run.learn(scheduler)
-        run.execute(scheduler)
+        crew = workers or ThreadWorkers(plan.memory.threads)
+        try:
+            run.learn(crew)
+        except InterruptedRunError:
+            return run.finish()
+        run.execute(crew)
         return run.finish()
 
 
@@ -160,7 +164,7 @@ class _Run:
             self.place.remove(stale)
             self.place.tidy()
 
-    def learn(self, scheduler: str | None) -> None:
+    def learn(self, workers: Workers) -> None:
         """Learn the banks that the plan asks for."""
         from featpipe.store.fits import GROUP, StoreShelf
 
@@ -177,9 +181,9 @@ class _Run:
         if used:
             shelf = StoreShelf(self.place, self.identities.fits)
             with self._told():
-                self.plan = learn(self.plan, shelf, scheduler=scheduler, progress=self.progress)
+                self.plan = learn(self.plan, shelf, workers=workers, progress=self.progress)
 
-    def execute(self, scheduler: str | None) -> None:
+    def execute(self, workers: Workers) -> None:
         from featpipe.images.reader import open_reader
         from featpipe.store.write import StoreWriter
         from featpipe.task import Work
@@ -192,10 +196,9 @@ class _Run:
             self.progress.start(self.plan, tasks)
         try:
             with self._told(), drain_on_interrupt(self.stop, self.progress):
-                if scheduler is None:
-                    graph.run_threads(job, tasks, self.plan.memory.threads, self._arrived, self.stop)
-                else:
-                    graph.run_cluster(job, tasks, scheduler, self._arrived, self.stop)
+                at_once = self.plan.memory.threads
+                on_crew = self.progress.crew if self.progress is not None else None
+                workers.run(job, tasks, self._arrived, self.stop, at_once=at_once, on_crew=on_crew)
         finally:
             self.report.seconds = time.perf_counter() - start
         self.check_failures()

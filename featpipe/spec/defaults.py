@@ -33,7 +33,8 @@ from featpipe.spec.pipeline import Pipeline
 def resolved(pipeline: Pipeline) -> dict[str, Any]:
     """Return a pipeline as JSON-able data with defaults filled in.
 
-    What has no default, but is found out from images or memory, is left out while it is not given.
+    What has no default, but is found out from images or memory, is left out while it is not given; so is ``cluster``,
+    which says where the features are made, not what they are.
 
     Parameters
     ----------

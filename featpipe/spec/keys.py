@@ -9,6 +9,7 @@ from featpipe.errors import Location
 from featpipe.spec.activations import SoftThreshold, Split
 from featpipe.spec.banks import BANKS, FileBank, RandomBank
 from featpipe.spec.base import Spec
+from featpipe.spec.cluster import Adapt, Cluster, LocalWorkers, Tls
 from featpipe.spec.combining import Bif, Code
 from featpipe.spec.fits import FitBank, Whiten
 from featpipe.spec.importing import Import
@@ -44,6 +45,14 @@ def known_keys(location: Location, data: object) -> list[str]:
             return _fields(RandomSplit)
         case ("store",):
             return _fields(Store)
+        case ("cluster",):
+            return ["class" if key == "kind" else key for key in _fields(Cluster)]
+        case ("cluster", "local"):
+            return _fields(LocalWorkers)
+        case ("cluster", "adapt"):
+            return _fields(Adapt)
+        case ("cluster", "tls"):
+            return _fields(Tls)
         case ("features", str()):
             return _fields(Branch)
         case ("features", str(), "layers", int()):

@@ -14,6 +14,7 @@ from featpipe.errors import Problem, SpecError
 from featpipe.spec.banks import FileBank
 from featpipe.spec.base import FROM_FILE, describe
 from featpipe.spec.checks import check_branches, check_paths, resolve_path, split_file
+from featpipe.spec.cluster import Cluster
 from featpipe.spec.fits import LearnedBank
 from featpipe.spec.layers import ConvolveLayer, ImportLayer, Layer, LocalLayer
 from featpipe.spec.messages import Finding, findings
@@ -189,7 +190,17 @@ def _with_paths(pipeline: Pipeline, folder: Path) -> Pipeline:
         images = images.model_copy(update={"path": resolve_path(images.path, folder)})
     store = store.model_copy(update={"path": resolve_path(store.path, folder)})
     features = {name: _with_files(branch, folder) for name, branch in pipeline.features.items()}
-    return pipeline.model_copy(update={"images": images, "features": features, "store": store})
+    changed = {"images": images, "features": features, "store": store, "cluster": _reached(pipeline.cluster, folder)}
+    return pipeline.model_copy(update=changed)
+
+
+def _reached(cluster: Cluster | None, folder: Path) -> Cluster | None:
+    if cluster is None:
+        return None
+    tls = cluster.tls
+    if tls is not None:
+        tls = tls.model_copy(update={name: resolve_path(path, folder) for name, path in tls})
+    return cluster.model_copy(update={"tls": tls, "scheduler_file": _absolute(cluster.scheduler_file, folder)})
 
 
 def _with_files(branch: Branch, folder: Path) -> Branch:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from featpipe.spec.base import Count, Flaw, Number, Pair, PathText, Spec, Whole, as_list, describe, wrong
+from featpipe.spec.cluster import Cluster
 from featpipe.spec.layers import OPS, Layer, Name
 
 Fraction = Annotated[Number, Field(gt=0, lt=1)]
@@ -134,3 +135,4 @@ class Pipeline(Spec):
     images: Images
     features: Annotated[dict[BranchName, Branch], Field(min_length=1)]
     store: Store = Store()
+    cluster: Cluster | None = None

@@ -23,9 +23,11 @@ import featpipe
 from featpipe.cli.commands import app
 from featpipe.errors import PlanError
 from featpipe.fit.sample import draw_patches
+from featpipe.graph import open_workers
 from featpipe.kernels.fitted import FittedBank, bank_arrays, write_learned_bank
 from featpipe.plan.fitting import FitRequest
 from featpipe.run import default_resources, learn, plan_run, run_plan
+from featpipe.spec.cluster import Cluster, LocalWorkers
 from featpipe.spec.load import parse_pipeline
 
 Float = npt.NDArray[np.floating[Any]]
@@ -228,13 +230,12 @@ def test_a_seed_gives_the_same_bank_however_it_is_computed(fit: str, pictures: P
 
 
 def test_a_cluster_learns_the_same_bank(pictures: Path, tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("distributed")
     spec = pipeline(pictures, tmp_path / "a.zarr", convolve(KMEANS))
     plan = plan_run(spec, default_resources(threads=1))
-    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     shelf = Kept()
-    with distributed.LocalCluster(**options) as cluster:
-        learn(plan, shelf, scheduler=cluster.scheduler_address)
+    with open_workers(Cluster(local=LocalWorkers(workers=2))) as workers:
+        learn(plan, shelf, workers=workers)
     assert same(shelf.banks[0], learned(spec))
 
 

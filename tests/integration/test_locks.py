@@ -144,6 +144,8 @@ def test_a_run_that_loses_its_lock_stops_and_another_ends_it(place: LocalPlace, 
 
         def stopping(self) -> None: ...
 
+        def crew(self, crew: Any) -> None: ...
+
         def update(self, receipt: Any) -> None:  # noqa: ARG002
             place.beside.write(KEY, [json.dumps({"token": "thief", "host": "elsewhere"}).encode()])
             wait_for(lambda: any("lock" in thread.name for thread in threading.enumerate()) is False)

@@ -77,6 +77,8 @@ class Broken:
 
     def stopping(self) -> None: ...
 
+    def crew(self, crew: Any) -> None: ...
+
     def update(self, receipt: Any) -> None:  # noqa: ARG002
         self.left -= 1
         if not self.left:

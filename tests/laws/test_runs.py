@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from featpipe.chain.execute import run_whole
 from featpipe.errors import FeatpipeError
-from featpipe.graph import make_graph, run_threads
+from featpipe.graph import ThreadWorkers, make_graph
 from featpipe.images.reader import open_reader
 from featpipe.plan.budget import Resources
 from featpipe.plan.check import shape_problems
@@ -245,5 +245,5 @@ def test_tasks_not_begun_are_left_out_once_the_run_is_stopped(tmp_path: Path) ->
 
     stop = threading.Event()
     receipts: list[int] = []
-    run_threads(Job(), range(50), 1, receipts.append, stop)
+    ThreadWorkers(1).run(Job(), range(50), receipts.append, stop)
     assert len(receipts) == 1

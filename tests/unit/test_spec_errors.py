@@ -27,6 +27,7 @@ def layer(text: str) -> str:
     return HEAD + textwrap.indent(text, "      ")
 
 
+WHOLE = "images: {path: a}\nfeatures: {t: {layers: [{convolve: {bank: sobel}}]}}\n"
 WRONG = {
     # Keys
     "unknown key": (
@@ -35,7 +36,39 @@ WRONG = {
     ),
     "unknown section": (
         "images: {path: a}\nfeatures: {t: {layers: [modulus]}}\nsave_to: x",
-        "3:1 save_to: unknown key. (keys here: images, features, store)",
+        "3:1 save_to: unknown key. (keys here: images, features, store, cluster)",
+    ),
+    "cluster of no kind": (
+        WHOLE + "cluster: {}",
+        "3:10 cluster: must have one of local, address, scheduler_file, class, got none of them.",
+    ),
+    "cluster of two kinds": (
+        WHOLE + "cluster: {local: {}, address: 'tcp://a:1'}",
+        "3:10 cluster: must have one of local, address, scheduler_file, class, got local and address.",
+    ),
+    "cluster class of anybody": (
+        WHOLE + "cluster: {class: os.system}",
+        "3:18 cluster.class: must be one of dask_jobqueue.SLURMCluster, ",
+    ),
+    "cluster address": (
+        WHOLE + "cluster: {address: 'http://a'}",
+        "3:20 cluster.address: must be tcp://HOST:PORT or tls://HOST:PORT, got the text 'http://a'.",
+    ),
+    "cluster memory": (
+        WHOLE + "cluster: {local: {memory: much}}",
+        "3:27 cluster.local.memory: 'much' is not an amount of memory; write 800MB, 1.5GiB or 2e9.",
+    ),
+    "cluster options without class": (
+        WHOLE + "cluster: {local: {}, options: {a: 1}}",
+        "3:22 cluster.options: options goes with class.",
+    ),
+    "cluster key": (
+        WHOLE + "cluster: {adress: 'tcp://a:1'}",
+        "3:11 cluster.adress: unknown key. Did you mean address?",
+    ),
+    "cluster worker key": (
+        WHOLE + "cluster: {local: {worker: 2}}",
+        "3:19 cluster.local.worker: unknown key. Did you mean workers?",
     ),
     "unknown store key": (
         "images: {path: a}\nfeatures: {t: {layers: [modulus]}}\nstore: {pth: x.zarr}",

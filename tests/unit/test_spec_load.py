@@ -364,3 +364,22 @@ def test_models_made_in_python_take_their_own_field_names() -> None:
     assert PoolLayer.model_validate({"pool": {"by": "max", "over": 2}}) == PoolLayer.model_validate(
         {"pool": {"max": 2}}
     )
+
+
+def test_a_cluster_is_reached_as_the_file_says(tmp_path: Path) -> None:
+    text = """
+images: {path: photos}
+features: {a: {layers: [modulus]}}
+cluster: {scheduler_file: s.json, tls: {ca: a.pem, cert: b.pem, key: c.pem}}
+"""
+    (tmp_path / "p.yaml").write_text(text.replace("[modulus]", "[{convolve: {bank: sobel}}]"))
+    pipeline, _ = load_pipeline(tmp_path / "p.yaml")
+    assert pipeline.cluster is not None
+    assert pipeline.cluster.scheduler_file == str(tmp_path / "s.json")
+    assert pipeline.cluster.tls is not None
+    assert pipeline.cluster.tls.key == str(tmp_path / "c.pem")
+    assert "cluster" not in resolved(pipeline)
+    pipeline, _ = load_pipeline(tmp_path / "p.yaml", ["cluster={local: {workers: 2, memory: 2GiB}}"])
+    assert pipeline.cluster is not None
+    assert pipeline.cluster.local is not None
+    assert pipeline.cluster.local.memory == 2 << 30

@@ -1,0 +1,196 @@
+"""Dask clusters: started here, or reached where they are."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from featpipe.errors import Problem, RunError, SpecError
+from featpipe.spec.cluster import Cluster, LocalWorkers, Tls
+
+ANSWER = "20s"
+"""How long a scheduler may take to answer."""
+FIRST = 60.0
+"""Seconds to wait for a cluster's first worker."""
+QUIET = ("distributed", "distributed.client", "distributed.core", "distributed.comm", "distributed.nanny",
+         "distributed.scheduler", "distributed.worker", "tornado.application", "asyncio")  # fmt: skip
+"""Loggers whose traces of workers that come and go would bury what matters."""
+PACKAGES = {"dask_jobqueue": "dask-jobqueue", "dask_kubernetes": "dask-kubernetes", "dask_gateway": "dask-gateway"}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client of a cluster."""
+
+    client: Any
+    address: str
+    dashboard: str
+    grows: bool
+    """Whether workers were asked for, which may take their time to come."""
+
+    def workers(self) -> Mapping[str, Any]:
+        """Return what the scheduler knows of every worker, by address."""
+        found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        return found
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator[Connection]:
+    """Give a connection to a cluster.
+
+    Raises
+    ------
+    SpecError
+        If a library is missing, or the cluster's class does not take its options.
+    RunError
+        If no scheduler answers, or none with workers.
+    """
+    try:
+        import distributed
+    except ModuleNotFoundError as error:
+        if error.name != "distributed":
+            raise
+        what = "running on a cluster needs the package distributed, which is not installed."
+        raise SpecError(Problem("cluster", what, "pip install 'featpipe[distributed]'")) from None
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    where = _place(cluster)
+    with ExitStack() as stack:
+        started = _start(cluster, stack)
+        try:
+            target = _target(cluster, started)
+            if started is None:
+                _knock(target)
+            client = stack.enter_context(distributed.Client(**target, timeout=ANSWER, set_as_default=False))
+            client.wait_for_workers(1, timeout=FIRST if cluster.kind is None else None)
+        except (OSError, ValueError, KeyError, TypeError, TimeoutError) as error:
+            what = f"no Dask scheduler with workers answers at {where}: {str(error).rstrip('.')}."
+            change = "Check the address, and that scheduler and workers are running."
+            raise RunError(Problem("cluster", what, change)) from None
+        grows = cluster.kind is not None
+        yield Connection(client, str(client.scheduler.address), str(client.dashboard_link or ""), grows)
+
+
+def _place(cluster: Cluster) -> str:
+    return cluster.address or cluster.scheduler_file or cluster.kind or "this machine"
+
+
+def _target(cluster: Cluster, started: Any) -> dict[str, Any]:
+    """Return what a client is made with."""
+    from distributed.security import Security
+
+    security = Security() if cluster.tls is None else _security(cluster.tls)
+    if cluster.scheduler_file is not None:
+        found = json.loads(Path(cluster.scheduler_file).read_text(encoding="utf-8"))
+        return {"address": str(found["address"]), "security": security}
+    return {"address": cluster.address if started is None else started, "security": security}
+
+
+def _knock(target: Mapping[str, Any]) -> None:
+    """See whether a scheduler answers: a client that meets none waits, and complains as it goes."""
+    from distributed.comm import connect
+
+    address, security = target["address"], target["security"]
+    if address.startswith("tls://") and security.get_connection_args("client").get("ssl_context") is None:
+        raise OSError("there are no certificates for it; give them as cluster.tls")
+
+    async def knock() -> None:
+        comm = await connect(address, timeout=10, **security.get_connection_args("client"))
+        comm.abort()
+
+    asyncio.run(knock())
+
+
+def _security(tls: Tls) -> Any:
+    from distributed.security import Security
+
+    return Security(tls_ca_file=tls.ca, tls_client_cert=tls.cert, tls_client_key=tls.key, require_encryption=True)
+
+
+def _start(cluster: Cluster, stack: ExitStack) -> Any:
+    """Start a cluster that is to be started; None where one runs already."""
+    if cluster.local is not None:
+        return _start_local(cluster.local, stack)
+    if cluster.kind is None:
+        return None
+    module, _, name = cluster.kind.rpartition(".")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        package = PACKAGES.get(module.partition(".")[0], module)
+        what = f"{cluster.kind} needs the package {package}, which is not installed."
+        raise SpecError(Problem("cluster.class", what, f"pip install {package}", ("cluster", "class"))) from None
+    options = dict(cluster.options)
+    if cluster.tls is not None:
+        options.setdefault("security", _security(cluster.tls))
+    try:
+        started = stack.enter_context(factory(**options))
+        if cluster.adapt is not None:
+            started.adapt(minimum=cluster.adapt.minimum, maximum=cluster.adapt.maximum)
+        elif cluster.scale is not None:
+            started.scale(cluster.scale)
+    except (TypeError, ValueError) as error:
+        what = f"{cluster.kind} cannot be made with these options: {error}."
+        raise SpecError(Problem("cluster.options", what, "See its documentation.", ("cluster", "options"))) from None
+    return started
+
+
+def _start_local(local: LocalWorkers, stack: ExitStack) -> Any:
+    """Start processes that this machine alone can reach."""
+    import dask
+    from distributed import LocalCluster
+
+    from featpipe.graph.threads import cpu_count
+
+    workers = local.workers or max(1, cpu_count() // local.threads)
+    libraries = ("OMP", "MKL", "OPENBLAS", "NUMBA")
+    environment = {f"{name}_NUM_THREADS": "1" for name in libraries}
+    stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": environment}))
+    # Until their own logging is told otherwise, new processes say what they think
+    stack.enter_context(_environment({"DASK_LOGGING__DISTRIBUTED": "critical"}))
+    return stack.enter_context(
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=local.threads,
+            memory_limit=local.memory or "auto",
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
+    )
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def is_exposed(cluster: Cluster) -> bool:
+    """Tell whether a cluster's address is reached in the clear, and over the network."""
+    if cluster.address is None or not cluster.address.startswith("tcp://"):
+        return False
+    host = urlsplit(cluster.address).hostname or ""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
