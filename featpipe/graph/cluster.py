@@ -149,8 +149,7 @@ class _Dispatch:
             self._look()
             self._fill(tasks)
             while self.running:
-                with suppress(queue.Empty):
-                    self._arrived(self.arrivals.get(timeout=TICK))
+                self._take_in()
                 self._look()
                 self._fill(tasks)
                 if not self.running and self.suspects and not self.stop.is_set():
@@ -176,11 +175,24 @@ class _Dispatch:
         key = f"featpipe-{self.shared.name}-{name}"
         return self.client.submit(function, self.sent, *arguments, pure=False, key=key)
 
-    def _arrived(self, future: Any) -> None:
-        if future.key not in self.running:
-            return
+    def _take_in(self) -> None:
+        """Wait for futures to be done, and deal with all that are: asked for together, they cost less."""
+        arrived = []
+        with suppress(queue.Empty):
+            arrived.append(self.arrivals.get(timeout=TICK))
+            while True:
+                arrived.append(self.arrivals.get_nowait())
+        known = [future for future in arrived if future.key in self.running]
+        done = [future for future in known if future.status == "finished"]
+        receipts: dict[str, Any] = {}
+        with suppress(Exception):  # each is asked for by itself then
+            receipts = dict(zip([future.key for future in done], self.client.gather(done), strict=True))
+        for future in known:
+            self._arrived(future, receipts)
+
+    def _arrived(self, future: Any, receipts: Mapping[str, Any]) -> None:
         index = self.running[future.key][1]
-        receipt, error = self._outcome(future)
+        receipt, error = (receipts[future.key], None) if future.key in receipts else self._outcome(future)
         del self.running[future.key]
         if error is None:
             self.attempts.pop(index, None)
