@@ -6,6 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from tests.endpoint import bucket, endpoint  # noqa: F401 - fixtures
+
 settings.register_profile(
     "ci", deadline=None, max_examples=120, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
