@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+
+class Holder(NamedTuple):
+    """A file or object that holds several images, as it was when it was scanned."""
+
+    name: str
+    """Relative to the collection's root."""
+    size: int
+    """In bytes."""
+    tag: int | str
+    """What changes with its content: the time in ns, or its entity tag."""
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the bytes of images lie that are no files of their own."""
+
+    holders: tuple[Holder, ...]
+    numbers: npt.NDArray[np.int64]
+    """(n, k), a row per image, the first number an index into ``holders``; what the others mean depends on ``kind``."""
+    column: str = ""
+    """Of tables: which holds the bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,10 +38,10 @@ class Collection:
     Sizes are those of the image that the chain sees: after EXIF orientation and after ``size``.
     """
 
-    kind: Literal["files", "npy", "zarr", "array"]
+    kind: Literal["files", "objects", "tar", "zip", "parquet", "npy", "zarr", "array"]
     """How pixels are read."""
     root: str
-    """Directory that ``paths`` of files are relative to, or the path of the array."""
+    """Directory, or address in an object store, that ``paths`` or holders are relative to, or the path of the array."""
     paths: tuple[str, ...]
     """One name per image, POSIX-style; for an array ``"0"``, ``"1"``, ... unless it carries names."""
     labels: npt.NDArray[np.int64]
@@ -47,9 +69,18 @@ class Collection:
     """Of an array's samples, or the commonest of files."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """Images whose header could not be read, and why; they keep their row."""
+    places: Places | None = None
+    """Where the images lie in archives, tables or object stores."""
+    odd_names: dict[int, str] = field(default_factory=dict)
+    """Names of files that are not UTF-8, as the system gives them; ``paths`` shows their odd bytes as ``\\xe9``."""
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the images are parts of one array, and not encoded one by one."""
+        return self.kind in {"npy", "zarr", "array"}
 
     @property
     def uniform(self) -> bool:
