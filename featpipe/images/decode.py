@@ -70,7 +70,7 @@ def _visit(path: str | Opener, images: Images, use: Callable[[Opened], T]) -> T:
             opened = _CODECS[found](file)
             _check_size(opened.header, images.max_pixels)
             return use(_with_luma(opened) if images.color == "gray" and images.luma == "stored" else opened)
-    except MemoryError:
+    except (MemoryError, Refused):
         raise
     except Exception as error:  # decoders raise what they like on damaged files
         raise explain(error, found or "image") from error

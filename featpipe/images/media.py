@@ -158,8 +158,13 @@ class _Rows:
         holder, group, at = _numbers(self._located, row)
         if getattr(self._kept, "place", None) != (holder, group):
             self._kept.place = self._kept.rows = None  # lets the old ones go before the new come
-            self._kept.rows = self._table(holder).read_images(group)
+            try:
+                self._kept.rows = self._table(holder).read_images(group)
+            except Refused as refused:
+                self._kept.rows = str(refused)  # for every row of it, which is not read again
             self._kept.place = (holder, group)
+        if isinstance(self._kept.rows, str):
+            raise Refused(self._kept.rows)
         content = self._kept.rows[at]
         if not content.is_valid:
             raise Refused("has no bytes in the table")

@@ -13,6 +13,8 @@ from featpipe.images.refusal import Refused
 
 _LONGEST_HEADER = 2**20
 """Of one member, with all its extensions, in bytes; real ones have a few thousand."""
+_MOST_READS = 200
+"""Of one member's header; tarfile goes one level deeper for each extension."""
 
 
 def list_tar(ranges: Ranges) -> Iterator[Member]:
@@ -38,7 +40,7 @@ def _list(ranges: Ranges) -> Iterator[Member]:
     last, count = -1, 0
     while (info := archive.next()) is not None:
         archive.members = []  # it would keep them all
-        file.left = _LONGEST_HEADER
+        file.left, file.reads = _LONGEST_HEADER, _MOST_READS
         count += 1
         if info.offset <= last:
             raise Refused(f"is not a readable .tar (its headers lead back at byte {info.offset:,})")
@@ -79,12 +81,15 @@ class _Headers:
 
     def __init__(self, file: io.BufferedReader) -> None:
         self.file: Any = file
-        self.left = _LONGEST_HEADER
+        self.left, self.reads = _LONGEST_HEADER, _MOST_READS
         self.tell, self.seek = file.tell, file.seek
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= self.left:
-            raise Refused(f"is not a readable .tar (a header of more than {_LONGEST_HEADER:,} bytes)")
+        self.reads -= 1
+        if not 0 <= size <= self.left or self.reads < 0:
+            raise Refused(
+                f"is not a readable .tar (a header of more than {_LONGEST_HEADER:,} bytes or of too many parts)"
+            )
         self.left -= size
         found: bytes = self.file.read(size)
         return found
