@@ -21,6 +21,8 @@ from featpipe.spec.pipeline import Images
 
 INGESTED = "images"
 """Kind of store, in its attribute ``featpipe.kind``, and name of the array, that ``featpipe ingest`` makes."""
+MOST_IMAGES = 10_000_000
+"""Of one array: each has a name and numbers in memory, even where a few bytes of metadata make up all of them."""
 _SLAB_BYTES = 64 * 2**20
 _ORDERS = ("yx", "yxc", "nyx", "nyxc")
 _AXIS_NAMES = {
@@ -145,6 +147,8 @@ def scan_array(
         raise source_error("path", f"the array of shape {_times(shape)} is empty.")
     axes = resolve_axes(shape, images.axes, names)
     n = shape[0] if axes[0] == "n" else 1
+    if n > MOST_IMAGES:
+        raise source_error("path", f"the array holds {n:,} images; at most {MOST_IMAGES:,} are read.", "Split it.")
     height, width = shape[axes.index("y")], shape[axes.index("x")]
     channels = shape[-1] if axes[-1] == "c" else 1
     seen = _seen(images, height, width, channels)

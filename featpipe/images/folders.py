@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Literal
@@ -128,13 +128,21 @@ def _walk_folder(folder: str, prefix: str, depth: int | None, above: tuple[str, 
         raise source_error("path", f"{folder} cannot be listed ({error.strerror}).") from error
     for entry in entries:
         name = prefix + entry.name
-        if entry.is_dir():
+        if _leads_to(entry.is_dir):
             real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}{os.sep}{entry.name}"
             circle = entry.is_symlink() and any(f"{folder}{os.sep}".startswith(f"{real}{os.sep}") for folder in above)
             if not circle and (depth is None or depth > 1):
                 yield from _walk_folder(entry.path, f"{name}/", depth and depth - 1, (*above, real))
-        elif entry.is_file() or entry.is_symlink():  # a link to nothing is a missing image, and reported as such
+        elif _leads_to(entry.is_file) or entry.is_symlink():  # a link to nothing is reported as a missing image
             yield name
+
+
+def _leads_to(is_kind: Callable[[], bool]) -> bool:
+    """Ask what an entry is; a link in a circle is nothing."""
+    try:
+        return is_kind()
+    except OSError:
+        return False
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

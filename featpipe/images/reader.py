@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.errors import ImageError, Problem
 from featpipe.geometry.axis import Span
 from featpipe.images import arrays
 from featpipe.images.decode import decode
@@ -71,7 +72,13 @@ class Reader:
         kept = getattr(self._last, "image", None)
         if kept is None or kept[0] != index:
             self._last.image = None  # lets the old image go before the new one comes
-            kept = self._last.image = (index, self._prepare(index, None))
+            try:
+                kept = (index, self._prepare(index, None))
+            except ImageError as error:
+                kept = (index, error.problems[0])  # for all of its blocks: decoding a large image takes long
+            self._last.image = kept
+        if isinstance(kept[1], Problem):
+            raise ImageError(kept[1])
         return np.array(kept[1][y.start : y.stop, x.start : x.stop], order="C")
 
     def read_image(self, index: int) -> Float32:
