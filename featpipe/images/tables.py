@@ -14,6 +14,8 @@ MOST_ROWS = 5_000_000
 _MOST_FOOTER = 64 * 2**20
 _MOST_GROUP = 2**30
 """Of the images of one row group, unpacked, in bytes: a thread holds them."""
+_PIECE = 16 * 2**20
+"""Of a column, unpacked at once, in bytes: a value that stands in a dictionary once can stand in every row."""
 _MOST_TEXT = 2**29
 """Of one other column, in bytes."""
 _MAGIC = b"PAR1"
@@ -77,14 +79,22 @@ class Table:
         return found
 
     def image_bytes(self) -> list[int]:
-        """Return what the images of each row group take, in bytes, as the file tells."""
-        return [self._unpacked(group, self.column) for group in range(len(self.groups))]
+        """Return what reading each row group's images takes at most, in bytes."""
+        return [self._most(group) + _PIECE for group in range(len(self.groups))]
+
+    def _most(self, group: int) -> int:
+        """Return how many bytes of images a row group may unpack to: little more than the file tells."""
+        unpacked = self._unpacked(group, self.column)
+        if unpacked > _MOST_GROUP:
+            what = f"holds {unpacked:,} bytes of images in a row group, more than {_MOST_GROUP:,}"
+            raise Refused(f"{what}. Write smaller row groups")
+        return 2 * unpacked + _PIECE
 
     def read_images(self, group: int) -> Sequence[Any]:
         """Return the bytes of a row group's images, as binary scalars of pyarrow."""
         import pyarrow as pa
 
-        return pa.chunked_array(list(self._read(group, self.column, _MOST_GROUP)), pa.large_binary())  # type: ignore[no-any-return]
+        return pa.chunked_array(list(self._read(group, self.column, self._most(group))), pa.large_binary())  # type: ignore[no-any-return]
 
     def _unpacked(self, group: int, column: str) -> int:
         about = self._file.metadata.row_group(group)
@@ -97,11 +107,8 @@ class Table:
         """Yield a column of a row group in pieces, none larger than ``most`` bytes, nor all together."""
         unpacked = self._unpacked(group, column)
         if unpacked > most:
-            raise Refused(
-                f"unpacks to {unpacked:,} bytes in column {column!r}, more than {most:,}. Write smaller row groups"
-            )
-        # A value that stands in a dictionary once can stand in every row
-        rows = max(1, min(self.groups[group], most // max(unpacked, 1), 2**16))
+            raise Refused(f"unpacks to {unpacked:,} bytes in column {column!r}, more than {most:,}")
+        rows = max(1, min(self.groups[group], _PIECE // max(unpacked, 1), 2**16))
         seen = taken = 0
         try:
             for batch in self._file.iter_batches(rows, row_groups=[group], columns=[column], use_threads=False):

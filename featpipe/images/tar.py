@@ -70,7 +70,7 @@ def _member(info: tarfile.TarInfo, whole: int, file: _Headers) -> Member:
     elif info.size < 0 or info.offset_data + info.size > whole:
         why = f"is cut off where the archive ends, at byte {whole:,}"
     label = ""
-    if not why and may_hold_label(info.name, info.size):
+    if may_hold_label(info.name, info.size) and not why:
         file.seek(info.offset_data)
         label = find_label(info.name, file.read(info.size))
     return Member(info.name, info.offset_data, info.size, info.size, why=why, label=label)

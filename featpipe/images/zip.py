@@ -52,7 +52,7 @@ def list_zip(ranges: Ranges) -> Iterator[Member]:
             info.filename, info.header_offset, info.file_size, info.compress_size,
             info.compress_type, info.CRC, _unfit(info, ends[i]),
         )  # fmt: skip
-        if not member.why and may_hold_label(member.name, member.size):
+        if may_hold_label(member.name, member.size) and not member.why:
             with open_zipped(ranges, member.start, member.size, member.packed, member.method, member.crc) as file:
                 member = member._replace(label=find_label(member.name, file.read()))
         yield member

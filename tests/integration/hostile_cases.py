@@ -200,7 +200,7 @@ ZIPS = {
     "zip symlink": lie(38, "<I", 0o120777 << 16),
     "zip of another method": lie(10, "<H", 14),
     "zip checksum": lie(16, "<I", 1),
-    "zip overlaps": lie(42, "<I", 3, row="good.png"),
+    "zip overlaps": lie(42, "<I", 3, row=""),
     "zip beyond its end": lie(42, "<I", 2**31),
     "zip with a lying header": lie(26, "<H", 60_000, b"PK\3\4"),
     "zip directory beyond its end": lie(16, "<I", 2**31, b"PK\5\6", row=""),
@@ -278,9 +278,9 @@ MANIFESTS = {
     "csv open quote": manifest('path\n"' + "x" * 200_000),
     "csv many columns": manifest(",".join(f"c{i}" for i in range(20_000)) + "\n"),
     "csv of bytes": manifest(np.random.default_rng(0).bytes(9000)),
-    "csv of zeros": Case(lambda f: (sparse_file(f / "m.csv", b"path\n", 2**33), "path: m.csv")[1]),
-    "csv that is a fifo": Case(lambda f: (os.mkfifo(f / "m.csv"), "path: m.csv")[1]),
-    "csv that is a device": Case(lambda f: (link(f, "m.csv", "/dev/zero"), "path: m.csv")[1]),
+    "csv of zeros": archive(lambda path: sparse_file(path, b"path\n", 2**33), "m.csv"),
+    "csv that is a fifo": archive(os.mkfifo, "m.csv"),
+    "csv that is a device": archive(lambda path: path.symlink_to("/dev/zero"), "m.csv"),
 }  # fmt: skip
 
 # -- images ------------------------------------------------------------------------------------------------------------
@@ -322,6 +322,11 @@ def listen(path: Path) -> None:
         os.chdir(here)
 
 
+def make_behind(path: Path, make: Callable[[Path], object]) -> None:
+    make(path.parents[1] / "thing")
+    path.symlink_to("../thing")
+
+
 JPEG = picture(1, 12, 12, "JPEG")
 IMAGES = {
     "empty": image("x.png", b""),
@@ -347,8 +352,8 @@ IMAGES = {
     "link in a circle": image("x.png", lambda path: path.symlink_to(path.name)),
     "link to nothing": image("x.png", lambda path: path.symlink_to("nowhere.png")),
     "link to a device": image("x.png", lambda path: path.symlink_to("/dev/zero")),
-    "fifo behind a link": image("x.png", lambda path: (os.mkfifo(path.parent.parent / "fifo"), path.symlink_to("../fifo"))),
-    "socket behind a link": image("x.png", lambda path: (listen(path.parent.parent / "s"), path.symlink_to("../s"))),
+    "fifo behind a link": image("x.png", lambda path: make_behind(path, os.mkfifo)),
+    "socket behind a link": image("x.png", lambda path: make_behind(path, listen)),
 }  # fmt: skip
 
 # -- pipelines ---------------------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from tests.integration.hostile_cases import CANARY, CASES, write_case
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("safetensors")
-MOST_KIB = 1200 * 2**10
-"""Of memory ever resident: libraries and kernels take a third of it."""
+MOST_KIB = 900 * 2**10
+"""Of memory resident in any case, in KiB: what each run is given (--memory 900MiB)."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -46,7 +46,8 @@ def found(root: Path) -> dict[str, dict[str, Any]]:
 def test_there_are_enough_cases_and_the_good_one_runs(root: Path, found: dict[str, dict[str, Any]]) -> None:
     assert len(found) == len(CASES) > 100
     assert found["good"]["code"] == 0, found["good"]["said"]
-    assert zarr.open(str(root / "good/out.zarr"), mode="r")["ok"][:].all()  # type: ignore[index]
+    store: Any = zarr.open(str(root / "good/out.zarr"), mode="r")
+    assert store["ok"][:].all()
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "good"])

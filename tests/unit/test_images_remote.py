@@ -69,7 +69,7 @@ def test_a_zarr_is_read_there(bucket: Bucket, tmp_path: Path) -> None:
     import zarr
 
     values = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), np.uint8)
-    zarr.save_array(str(tmp_path / "a.zarr"), values)
+    zarr.create_array(str(tmp_path / "a.zarr"), data=values)
     url = bucket.put_folder(tmp_path / "a.zarr", "a.zarr")
     found, read = read_all(url, values="raw")
     assert found.kind == "zarr"

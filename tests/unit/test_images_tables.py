@@ -110,7 +110,7 @@ def test_tables_that_are_none_say_why(tmp_path: Path) -> None:
 def test_a_value_that_a_dictionary_repeats_is_not_spread_out_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featpipe.images.tables._MOST_GROUP", 2**22)
+    monkeypatch.setattr("featpipe.images.tables._PIECE", 2**21)
     table = pa.table({"image": pa.array([b"\xff" * 2**20] * 100, pa.binary())})
     parquet.write_table(table, tmp_path / "a.parquet", compression="zstd", data_page_size=2**30)
     assert (tmp_path / "a.parquet").stat().st_size < 2**20
