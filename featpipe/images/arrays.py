@@ -10,14 +10,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from featpipe.errors import FeatpipeError
+from featpipe.images.buckets import list_marks
 from featpipe.images.labels import label
 from featpipe.images.refusal import Refused, check_readable, source_error
 from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
+from featpipe.objects import is_url, open_objects
 from featpipe.plan.collection import Collection
 from featpipe.spec.pipeline import Images
 
 INGESTED = "images"
 """Kind of store, in its attribute ``featpipe.kind``, and name of the array, that ``featpipe ingest`` makes."""
+MOST_IMAGES = 10_000_000
+"""Of one array: each has a name and numbers in memory, even where a few bytes of metadata make up all of them."""
 _SLAB_BYTES = 64 * 2**20
 _ORDERS = ("yx", "yxc", "nyx", "nyxc")
 _AXIS_NAMES = {
@@ -34,8 +39,9 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
-def open_npy(path: Path) -> Any:
+def open_npy(path: str | Path) -> Any:
     """Map a ``.npy`` file into memory, read-only; pickled objects are refused."""
+    path = Path(path)
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
@@ -44,14 +50,21 @@ def open_npy(path: Path) -> Any:
         raise source_error("path", f"{path.name} is not a .npy array of numbers ({error}).") from error
 
 
-def open_zarr(path: Path) -> Any:
-    """Open a zarr array or group, v2 or v3, read-only."""
+def open_zarr(path: str | Path) -> Any:
+    """Open a zarr array or group, v2 or v3, here or in an object store, read-only."""
     import zarr
 
     try:
-        return zarr.open(str(path), mode="r")
+        if not is_url(str(path)):
+            return zarr.open(str(path), mode="r")
+        objects = open_objects(str(path), ("images", "path"))
+        return zarr.open(zarr.storage.ObjectStore(objects, read_only=True), mode="r")
+    except FeatpipeError:
+        raise
     except Exception as error:  # codecs and metadata fail in many ways
-        raise source_error("path", f"{path} is not a readable zarr array ({error}).") from error
+        # What a service answers is not repeated
+        said = type(error).__name__ if is_url(str(path)) else error
+        raise source_error("path", f"{path} is not a readable zarr array ({said}).") from None
 
 
 def scan_npy(images: Images) -> Collection:
@@ -64,23 +77,26 @@ def scan_npy(images: Images) -> Collection:
 
 def scan_zarr(images: Images) -> Collection:
     """Scan a zarr array, or a group that ``featpipe ingest`` made."""
-    path = Path(images.path)
+    path = images.path.rstrip("/")
+    digest = remote_digest(path) if is_url(path) else _tree_digest(Path(path))
     found = open_zarr(path)
     if hasattr(found, "dtype"):
-        return scan_array(found, images, kind="zarr", root=str(path), digest=_tree_digest(path), names=_names(found))
+        return scan_array(found, images, kind="zarr", root=path, digest=digest, names=_names(found))
     about = found.attrs.get("featpipe", {})
     if isinstance(about, Mapping) and about.get("kind") == INGESTED:
-        return _scan_ingested(found, about, images, path)
+        return _scan_ingested(found, about, images, path, digest)
     arrays = sorted(name for name, _ in found.arrays())
-    hint = f"Give one array: {path / arrays[0]}." if arrays else ""
+    hint = f"Give one array: {path}/{arrays[0]}." if arrays else ""
     raise source_error("path", f"{path} is a zarr group of {', '.join(arrays) or 'no arrays'}, not one array.", hint)
 
 
-def _scan_ingested(group: Any, about: Mapping[str, Any], images: Images, path: Path) -> Collection:
+def _scan_ingested(group: Any, about: Mapping[str, Any], images: Images, path: str, digest: str) -> Collection:
     array = group[INGESTED]
     if array.dtype.kind == "f" and about["values"] != images.values:
         raise source_error(
-            "values", f"{path.name} was ingested with values: {about['values']}.", f"Use values: {about['values']}."
+            "values",
+            f"{Path(path).name} was ingested with values: {about['values']}.",
+            f"Use values: {about['values']}.",
         )
     classes, splits = [*group["label"].attrs["classes"], ""], [*group["split"].attrs["splits"], ""]
     columns = {
@@ -92,7 +108,7 @@ def _scan_ingested(group: Any, about: Mapping[str, Any], images: Images, path: P
     unreadable = {int(index): str(reason) for index, reason in about["unreadable"].items()}
     check_readable(images, paths, unreadable)
     return scan_array(
-        array, images, kind="zarr", root=str(path / INGESTED), digest=_tree_digest(path),
+        array, images, kind="zarr", root=f"{path}/{INGESTED}", digest=digest,
         names="nyxc", paths=paths, columns=columns, unreadable=unreadable,
     )  # fmt: skip
 
@@ -131,6 +147,8 @@ def scan_array(
         raise source_error("path", f"the array of shape {_times(shape)} is empty.")
     axes = resolve_axes(shape, images.axes, names)
     n = shape[0] if axes[0] == "n" else 1
+    if n > MOST_IMAGES:
+        raise source_error("path", f"the array holds {n:,} images; at most {MOST_IMAGES:,} are read.", "Split it.")
     height, width = shape[axes.index("y")], shape[axes.index("x")]
     channels = shape[-1] if axes[-1] == "c" else 1
     seen = _seen(images, height, width, channels)
@@ -217,6 +235,15 @@ def _names(array: Any) -> str:
     named = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
     letters = [_AXIS_NAMES.get(str(name).lower(), "") for name in named]
     return "".join(letters) if all(letters) and len(set(letters)) == len(letters) else ""
+
+
+def remote_digest(url: str) -> str:
+    """Return names, sizes and tags of all objects of a zarr, hashed."""
+    marks = list_marks(url)
+    if not marks:
+        raise source_error("path", f"{url} is not there.")
+    lines = (f"{name} {mark.size} {mark.tag}" for name, mark in sorted(marks.items()))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _tree_digest(path: Path) -> str:

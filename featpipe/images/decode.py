@@ -8,10 +8,7 @@ for BMP and WebP. A file's first bytes choose, so that nothing else is ever trie
 
 from __future__ import annotations
 
-import io
 import logging
-import os
-import stat
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
@@ -21,6 +18,7 @@ from featpipe.images.header import Decoded, Format, Header, Opened, sniff
 from featpipe.images.jpeg import open_jpeg
 from featpipe.images.pillow import open_bmp, open_webp
 from featpipe.images.png import open_png
+from featpipe.images.ranges import open_file
 from featpipe.images.refusal import Refused, explain
 from featpipe.images.tiff import open_tiff
 from featpipe.spec.pipeline import Images
@@ -39,17 +37,17 @@ _CODECS: dict[Format, Callable[[BinaryIO], Opened]] = {
     "BMP": open_bmp,
     "WebP": open_webp,
 }
-_AT_ONCE = 64 * 2**10
-"""Files up to this size, in bytes, are read whole, by as few calls as can be: around each, threads take turns."""
+Opener = Callable[[], BinaryIO]
+"""Opens the bytes of an image, wherever they are."""
 
 
-def read_header(path: str, images: Images) -> Header:
+def read_header(path: str | Opener, images: Images) -> Header:
     """Return what the head of an image file tells of the pixels that ``decode`` will give, or raise ``Refused``."""
     return _visit(path, images, lambda opened: opened.header)
 
 
-def decode(path: str, images: Images) -> Decoded:
-    """Decode one image file, turned as ``images.orientation`` says, or raise ``Refused``.
+def decode(path: str | Opener, images: Images) -> Decoded:
+    """Decode one image, a file or what ``path`` opens, turned as ``images.orientation`` says, or raise ``Refused``.
 
     With ``color: gray`` and ``luma: stored``, only the luma is decoded of files that store it.
     """
@@ -61,11 +59,11 @@ def decode(path: str, images: Images) -> Decoded:
     return _visit(path, images, pixels)
 
 
-def _visit(path: str, images: Images, use: Callable[[Opened], T]) -> T:
+def _visit(path: str | Opener, images: Images, use: Callable[[Opened], T]) -> T:
     """Open a file, check its header, and hand it to ``use``; whatever goes wrong becomes ``Refused``."""
     found: Format | None = None
     try:
-        with _open(path) as file:
+        with open_file(path) if isinstance(path, str) else path() as file:
             head = file.read(12)
             found = sniff(head)
             if found is None:
@@ -73,24 +71,10 @@ def _visit(path: str, images: Images, use: Callable[[Opened], T]) -> T:
             opened = _CODECS[found](file)
             _check_size(opened.header, images.max_pixels)
             return use(_with_luma(opened) if images.color == "gray" and images.luma == "stored" else opened)
-    except MemoryError:
+    except (MemoryError, Refused):
         raise
     except Exception as error:  # decoders raise what they like on damaged files
         raise explain(error, found or "image") from error
-
-
-def _open(path: str) -> BinaryIO:
-    """Open a regular file; nothing else is touched, for it might block."""
-    known = os.stat(path)  # noqa: PTH116 - a third of pathlib's time
-    if not stat.S_ISREG(known.st_mode):
-        raise Refused("is a directory" if stat.S_ISDIR(known.st_mode) else "is not a regular file")
-    if known.st_size > _AT_ONCE:
-        return open(path, "rb")  # noqa: PTH123
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        return io.BytesIO(os.read(file, known.st_size))
-    finally:
-        os.close(file)
 
 
 def _with_luma(opened: Opened) -> Opened:

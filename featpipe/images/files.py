@@ -14,10 +14,10 @@ from typing import NamedTuple
 from featpipe.errors import SourceError
 from featpipe.images.decode import read_header
 from featpipe.images.header import Header
+from featpipe.images.media import Medium, opener
 from featpipe.images.refusal import MOST_PROBLEMS, Refused, source_problem
 from featpipe.spec.pipeline import Images
 
-_THREADS = 4
 _SLOW = 1e-4
 """Seconds a file from which several are read at once; where the disk is faster, threads only wait for each other."""
 
@@ -86,24 +86,25 @@ class _Guard:
         return real == self.base or real.startswith(self.base.rstrip(os.sep) + os.sep)
 
 
-def probe_files(root: Path, names: Sequence[str], images: Images) -> dict[str, Header | str]:
-    """Read the header of every file, or why it cannot be read; where files come slowly, threads hide their latency."""
+def probe_headers(medium: Medium, rows: Sequence[int], images: Images, *, threads: int = 4) -> dict[int, Header | str]:
+    """Read the header of every image, or why it cannot be read; where they come slowly, threads hide their latency."""
 
-    def probe(name: str) -> Header | str:
+    def probe(row: int) -> Header | str:
         try:
-            return read_header(f"{root}/{name}", images)
+            return read_header(opener(medium, row, head=True), images)
         except Refused as refused:
             return str(refused)
 
-    def probe_part(part: Sequence[str]) -> list[Header | str]:
-        return [probe(name) for name in part]
+    def probe_part(part: Sequence[int]) -> list[Header | str]:
+        return [probe(row) for row in part]
 
-    parts = [names[i : i + 256] for i in range(0, len(names), 256)]
+    first, several = (256, 256) if threads <= 4 else (0, 16)
+    parts = [rows[:first], *(rows[i : i + several] for i in range(first, len(rows), several))]
     start = time.perf_counter()
     found = [probe_part(part) for part in parts[:1]]
-    if time.perf_counter() - start < _SLOW * len(names[:256]):
+    if first and time.perf_counter() - start < _SLOW * len(parts[0]):
         found += map(probe_part, parts[1:])
     else:
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             found += pool.map(probe_part, parts[1:])
-    return dict(zip(names, itertools.chain(*found), strict=True))
+    return dict(zip(rows, itertools.chain(*found), strict=True))

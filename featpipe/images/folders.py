@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
+from typing import Literal
 
 from featpipe.errors import SourceError
 from featpipe.images.header import EXTENSIONS
@@ -21,12 +22,38 @@ def is_glob(path: Path) -> bool:
 
 
 def list_directory(root: Path) -> list[str]:
-    """Return the image files below ``root``, relative and sorted; hidden ones are left out."""
-    files = list(_walk(root))
+    """Return the image files below ``root``, relative and sorted; hidden ones are left out.
+
+    Where there are none, the files of one kind that hold images are returned instead: .parquet, .tar or .zip.
+    """
+    return choose_names(list(_walk(root)), f"in {root}")
+
+
+def choose_names(files: list[str], where: str) -> list[str]:
+    """Return the images among files, sorted, or the files of one kind that hold images."""
     found = sorted(name for name in files if is_image_name(name))
+    kinds = Counter(kind for name in files if (kind := holder_kind(name)))
+    if not found and len(kinds) == 1:
+        found = sorted(name for name in files if holder_kind(name))
     if not found:
-        raise source_error("path", f"no images in {root}: {_instead(files)}.", _LOOKED_FOR)
+        packed = next((name for name in files if name.lower().endswith(PACKED)), "")
+        what = f"no images {where}: {_instead(files)}."
+        raise source_error("path", what, packed_advice(packed) if packed else _LOOKED_FOR)
     return found
+
+
+def holder_kind(name: str) -> Literal["tar", "zip", "parquet", ""]:
+    """Tell by the extension what a file that holds images is; nothing for any other."""
+    kinds: dict[str, Literal["tar", "zip", "parquet"]] = {".tar": "tar", ".zip": "zip", ".parquet": "parquet"}
+    return kinds.get(os.path.splitext(name)[1].lower(), "")  # noqa: PTH122
+
+
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tbz2", ".txz")
+
+
+def packed_advice(name: str) -> str:
+    """Return what to do with a compressed archive, of which no part can be read alone."""
+    return f"{PurePath(name).name} can be read only from its beginning: unpack it to a .tar first (gunzip, unxz, …)."
 
 
 def list_glob(pattern: Path) -> tuple[Path, list[str]]:
@@ -41,11 +68,23 @@ def list_glob(pattern: Path) -> tuple[Path, list[str]]:
         raise missing(root)
     depth = None if "**" in wanted else len(wanted)
     files = [name for name in _walk(root, depth) if _matches(PurePath(name).parts, wanted)]
-    found = sorted(name for name in files if is_image_name(name))
-    if not found:
-        what = _instead(files) if files else "no file matches"
-        raise source_error("path", f"no images match {pattern}: {what}.", _LOOKED_FOR)
-    return root, found
+    if not files:
+        raise source_error("path", f"no images match {pattern}: no file matches.", _LOOKED_FOR)
+    return root, choose_names(files, f"match {pattern}")
+
+
+def match_names(names: Iterable[str], pattern: str) -> list[str]:
+    """Return the names that match a glob relative to the same place; hidden ones do not."""
+    wanted = PurePath(pattern).parts
+    parts = ((name, PurePath(name).parts) for name in names)
+    return [name for name, found in parts if not any(p.startswith(".") for p in found) and _matches(found, wanted)]
+
+
+def before_magic(pattern: str) -> tuple[str, str]:
+    """Split a glob after the last folder before its first wildcard."""
+    parts = pattern.split("/")
+    fixed = next((i for i, part in enumerate(parts) if not _MAGIC.isdisjoint(part)), len(parts))
+    return "/".join(parts[:fixed]), "/".join(parts[fixed:])
 
 
 def missing(path: Path) -> SourceError:
@@ -89,13 +128,21 @@ def _walk_folder(folder: str, prefix: str, depth: int | None, above: tuple[str, 
         raise source_error("path", f"{folder} cannot be listed ({error.strerror}).") from error
     for entry in entries:
         name = prefix + entry.name
-        if entry.is_dir():
+        if _leads_to(entry.is_dir):
             real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}{os.sep}{entry.name}"
             circle = entry.is_symlink() and any(f"{folder}{os.sep}".startswith(f"{real}{os.sep}") for folder in above)
             if not circle and (depth is None or depth > 1):
                 yield from _walk_folder(entry.path, f"{name}/", depth and depth - 1, (*above, real))
-        elif entry.is_file() or entry.is_symlink():  # a link to nothing is a missing image, and reported as such
+        elif _leads_to(entry.is_file) or entry.is_symlink():  # a link to nothing is reported as a missing image
             yield name
+
+
+def _leads_to(is_kind: Callable[[], bool]) -> bool:
+    """Ask what an entry is; a link in a circle is nothing."""
+    try:
+        return is_kind()
+    except OSError:
+        return False
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

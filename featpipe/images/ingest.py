@@ -17,8 +17,9 @@ from featpipe.errors import ImageError, Problem, StoreError
 from featpipe.geometry.grid import ceil_div, cut
 from featpipe.images import arrays
 from featpipe.images.arrays import INGESTED
-from featpipe.images.files import probe_files
+from featpipe.images.files import probe_headers
 from featpipe.images.header import Header, white
+from featpipe.images.media import open_medium
 from featpipe.images.reader import Reader, open_reader
 from featpipe.images.refusal import image_error, source_error
 from featpipe.images.scan import scan
@@ -134,9 +135,10 @@ def _fill(reader: Reader, row: int, out: npt.NDArray[Any]) -> str:
 
 def _stored_dtype(images: Images, collection: Collection) -> np.dtype[Any]:
     """Return uint8 or uint16 if all images have it and keep their numbers, else float32."""
-    if collection.kind == "files":
-        names = [name for i, name in enumerate(collection.paths) if i not in collection.unreadable]
-        probed = probe_files(Path(collection.root), list(dict.fromkeys(names)), images).values()
+    if not collection.is_array:
+        first = dict(zip(reversed(collection.paths), reversed(range(len(collection))), strict=True))
+        rows = [i for i in first.values() if i not in collection.unreadable]
+        probed = probe_headers(open_medium(collection), sorted(rows), images).values()
         kept = {_kept_dtype(header, images) for header in probed if isinstance(header, Header)}
     else:
         same = collection.regions and (images.color != "gray" or not _is_colour(collection))
@@ -148,7 +150,7 @@ def _stored_dtype(images: Images, collection: Collection) -> np.dtype[Any]:
 def _is_colour(collection: Collection) -> bool:
     """Tell whether a stack of arrays holds several channels, whatever the chain sees of them."""
     open_array = arrays.open_npy if collection.kind == "npy" else arrays.open_zarr
-    return collection.axes.endswith("c") and open_array(Path(collection.root)).shape[-1] > 1
+    return collection.axes.endswith("c") and open_array(collection.root).shape[-1] > 1
 
 
 def _kept_dtype(header: Header, images: Images) -> str:

@@ -26,7 +26,13 @@ class Labelling:
     split_names: tuple[str, ...]
 
 
-def label(images: Images, paths: Sequence[str], columns: Mapping[str, Sequence[str]] | None) -> Labelling:
+def label(
+    images: Images,
+    paths: Sequence[str],
+    columns: Mapping[str, Sequence[str]] | None,
+    folders: Sequence[str] | None = None,
+    known: Mapping[str, Sequence[str]] | None = None,
+) -> Labelling:
     """Find every image's class and split.
 
     Parameters
@@ -37,14 +43,23 @@ def label(images: Images, paths: Sequence[str], columns: Mapping[str, Sequence[s
         Relative, POSIX-style.
     columns : mapping, optional
         Column of a manifest to its values; None for sources without columns, where folders are looked at unasked.
+    folders : sequence of str, optional
+        Paths whose folders are looked at, unasked too where no column tells; ``paths`` unless given.
+    known : mapping, optional
+        Names of all classes of a column, in their order.
     """
-    splits, classes = _folders(paths)
-    labels = _choose("labels", images.labels, "label", classes, columns)
-    codes, names = encode(labels, _sorted_classes(set(labels) - {""}))
+    splits, classes = _folders(paths if folders is None else folders)
+    unasked = columns is None or folders is not None
+    labels = _choose("labels", images.labels, "label", classes, columns, unasked=unasked)
+    told = (known or {}).get(images.labels or "label", ())
+    there = set(labels) - {""}
+    codes, names = encode(
+        labels, told if there <= set(told) and len(set(told)) == len(told) else _sorted_classes(there)
+    )
     if isinstance(images.split, RandomSplit):
         drawn, split_names = draw_splits(images.split, paths)
     else:
-        chosen = _choose("split", images.split, "split", splits, columns)
+        chosen = _choose("split", images.split, "split", splits, columns, unasked=unasked)
         found = sorted(set(chosen) - {""}, key=lambda name: (_SPLIT_ORDER.get(name, 3), name))
         if len(found) > 127:
             raise source_error("split", f"there are {len(found)} splits, at most 127 can be told apart.")
@@ -79,10 +94,16 @@ def _folders(paths: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _choose(
-    key: str, option: str | None, default: str, folders: list[str], columns: Mapping[str, Sequence[str]] | None
+    key: str,
+    option: str | None,
+    default: str,
+    folders: list[str],
+    columns: Mapping[str, Sequence[str]] | None,
+    *,
+    unasked: bool,
 ) -> Sequence[str]:
     if option is None:
-        return folders if columns is None else columns.get(default, [""] * len(folders))
+        return (columns or {}).get(default, folders if unasked else [""] * len(folders))
     if option == "none":
         return [""] * len(folders)
     if option == "folders":

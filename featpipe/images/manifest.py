@@ -3,61 +3,92 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from featpipe.errors import Problem, SourceError
 from featpipe.images.refusal import MOST_PROBLEMS, nearest, source_error, source_problem
 
+MOST_BYTES = 512 * 2**20
+"""Of a manifest."""
+MOST_ROWS = 5_000_000
 
-def read_manifest(path: Path) -> dict[str, list[str]]:
+
+def read_manifest(name: str, file: BinaryIO) -> dict[str, list[str]]:
     """Return the columns of a manifest; ``path`` is one of them, relative to the manifest's directory.
 
     The file is UTF-8 (a byte order mark may stand before it), its first row names the columns. Paths that are absolute
     or lead out of the manifest's directory are refused: a list from somewhere else must not read just any file.
     """
+    reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), skipinitialspace=True, strict=True)
+    problems: list[Problem] = []
+    columns: dict[str, list[str]] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
-            rows = [(reader.line_num, row) for row in reader if row]
+        for row in reader:
+            if not row:
+                continue
+            if not columns:
+                columns = {column: [] for column in _check_header(name, [column.strip() for column in row])}
+                continue
+            problems += _row_problems(name, columns, reader.line_num, row)
+            if len(problems) >= MOST_PROBLEMS:
+                break
+            for values, value in zip(columns.values(), row, strict=False):
+                values.append(value)
+            if len(columns["path"]) > MOST_ROWS:
+                raise source_error("path", f"{name} lists more than {MOST_ROWS:,} images.", "Make several of it.")
     except OSError as error:
-        raise source_error("path", f"{path} cannot be read ({error.strerror}).") from error
+        raise source_error("path", f"{name} cannot be read ({error.strerror}).") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise source_error("path", f"{path.name} is not a CSV file in UTF-8 ({error}).") from error
-    if not rows:
-        raise source_error("path", f"{path.name} is empty.", "Its first row names the columns; path is one of them.")
-    names = [name.strip() for name in rows[0][1]]
-    _check_header(path.name, names)
-    problems = _row_problems(path.name, names, rows[1:])
+        raise source_error("path", f"{name} is not a CSV file in UTF-8 ({error}).") from error
     if problems:
         raise SourceError(problems[:MOST_PROBLEMS])
-    if len(rows) == 1:
-        raise source_error("path", f"{path.name} lists no images, only its columns.")
-    columns = {name: [row[i] for _, row in rows[1:]] for i, name in enumerate(names)}
-    columns["path"] = [os.path.normpath(name).replace(os.sep, "/") for name in columns["path"]]
+    if not columns:
+        raise source_error("path", f"{name} is empty.", "Its first row names the columns; path is one of them.")
+    if not columns["path"]:
+        raise source_error("path", f"{name} lists no images, only its columns.")
+    columns["path"] = [normal_path(path) for path in columns["path"]]
     return columns
 
 
-def _check_header(manifest: str, names: list[str]) -> None:
+def check_paths(name: str, paths: list[str]) -> None:
+    """Refuse paths of a table as those of a manifest are; normalise the others, in place."""
+    problems = []
+    for i, path in enumerate(paths):
+        if why := _unsafe(path):
+            problems.append(source_problem("path", f"{name} row {i + 1}: {path[:200]!r} {why}."))
+            if len(problems) == MOST_PROBLEMS:
+                break
+        paths[i] = normal_path(path)
+    if problems:
+        raise SourceError(problems)
+
+
+def normal_path(path: str) -> str:
+    """Return a relative path without ``.`` and doubled slashes, POSIX-style."""
+    return os.path.normpath(path).replace(os.sep, "/")
+
+
+def _check_header(manifest: str, names: list[str]) -> list[str]:
     if "path" not in names:
         hint = nearest("path", names) or "Call the column with the files' paths so."
         raise source_error("path", f"{manifest} has no column path; its first row reads: {', '.join(names)}.", hint)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise source_error("path", f"{manifest} has several columns {twice!r}.")
+    return names
 
 
-def _row_problems(manifest: str, names: list[str], rows: list[tuple[int, list[str]]]) -> list[Problem]:
-    problems = []
-    column = names.index("path")
-    for line, row in rows:
-        if len(row) != len(names):
-            problems.append(
-                source_problem("path", f"{manifest} line {line} has {len(row)} fields, the first row {len(names)}.")
-            )
-        elif why := _unsafe(row[column]):
-            problems.append(source_problem("path", f"{manifest} line {line}: {row[column]!r} {why}."))
-    return problems
+def _row_problems(manifest: str, columns: dict[str, list[str]], line: int, row: list[str]) -> list[Problem]:
+    if len(row) != len(columns):
+        what = f"{manifest} line {line} has {len(row)} fields, the first row {len(columns)}."
+        return [source_problem("path", what)]
+    path = row[list(columns).index("path")]
+    if why := _unsafe(path):
+        return [source_problem("path", f"{manifest} line {line}: {path[:200]!r} {why}.")]
+    return []
 
 
 def _unsafe(name: str) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.errors import ImageError, Problem
 from featpipe.geometry.axis import Span
 from featpipe.images import arrays
 from featpipe.images.decode import decode
 from featpipe.images.header import Decoded, white
+from featpipe.images.media import Medium, open_medium, opener
 from featpipe.images.refusal import Refused, explain, image_error
 from featpipe.images.resize import Scratch
 from featpipe.images.values import prepare
@@ -35,6 +36,7 @@ class Reader:
         self._unsized = images.model_copy(update={"size": None})
         self._given = array
         self._opened: tuple[Any, int] | None = None
+        self._source: Medium | None = None
         self._opening = threading.Lock()
         self._last = threading.local()
         self._scratch = Scratch()
@@ -70,7 +72,13 @@ class Reader:
         kept = getattr(self._last, "image", None)
         if kept is None or kept[0] != index:
             self._last.image = None  # lets the old image go before the new one comes
-            kept = self._last.image = (index, self._prepare(index, None))
+            try:
+                kept = (index, self._prepare(index, None))
+            except ImageError as error:
+                kept = (index, error.problems[0])  # for all of its blocks: decoding a large image takes long
+            self._last.image = kept
+        if isinstance(kept[1], Problem):
+            raise ImageError(kept[1])
         return np.array(kept[1][y.start : y.stop, x.start : x.stop], order="C")
 
     def read_image(self, index: int) -> Float32:
@@ -116,8 +124,8 @@ class Reader:
 
     def _load(self, index: int, region: tuple[Span, Span] | None) -> Decoded:
         collection = self.collection
-        if collection.kind == "files":
-            return decode(f"{collection.root}/{collection.paths[index]}", self.images)
+        if not collection.is_array:
+            return decode(opener(self._medium(), index), self.images)
         array, several = self._array()
         rows, columns = (slice(span.start, span.stop) for span in region) if region else (slice(None), slice(None))
         try:
@@ -144,6 +152,13 @@ class Reader:
             kept = self._last.slab = (start, np.asarray(array[start : start + several]))
         return kept[1]
 
+    def _medium(self) -> Medium:
+        """Return what opens the images, made on first use."""
+        if self._source is None:
+            with self._opening:
+                self._source = self._source or open_medium(self.collection)
+        return self._source
+
     def _array(self) -> tuple[Any, int]:
         """Return the array, opened on first use, and how many images to read of it at once."""
         if self._opened is None:
@@ -154,8 +169,8 @@ class Reader:
         return self._opened
 
     def _open(self) -> Any:
-        path = Path(self.collection.root)
-        return arrays.open_npy(path) if self.collection.kind == "npy" else arrays.open_zarr(path)
+        root = self.collection.root
+        return arrays.open_npy(root) if self.collection.kind == "npy" else arrays.open_zarr(root)
 
 
 def open_reader(images: Images, collection: Collection, array: Any = None) -> Reader:

@@ -12,17 +12,22 @@ import numpy.typing as npt
 
 from featpipe.images import arrays, folders
 from featpipe.images.decode import decoding_bytes
-from featpipe.images.files import FileFact, probe_files, stat_files
-from featpipe.images.header import EXTENSIONS, Header
+from featpipe.images.files import probe_headers
+from featpipe.images.header import Header
 from featpipe.images.labels import Labelling, label
-from featpipe.images.manifest import read_manifest
+from featpipe.images.listing import Listing
+from featpipe.images.media import open_medium
+from featpipe.images.places import find_local, find_remote
 from featpipe.images.refusal import Refused, check_readable, source_error
 from featpipe.images.resize import wrong_size
 from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
+from featpipe.objects import is_url
 from featpipe.plan.collection import Collection
 from featpipe.spec.pipeline import Images
 
 _SAMPLE = 64
+_LOCAL, _REMOTE = 4, 32
+"""Threads that read headers."""
 _LEAST_BYTES = 16 * 2**20
 
 
@@ -41,71 +46,57 @@ def scan(images: Images) -> Collection:
     SourceError
         If there are no images, none is readable, or they do not suit each other or the options.
     """
+    if is_url(images.path):
+        return arrays.scan_zarr(images) if _kind(images.path) == "zarr" else _collect(images, find_remote(images))
     path = Path(images.path)
-    if folders.is_glob(path):
-        root, paths = folders.list_glob(path)
-        return _collect(images, root, paths, None)
-    if not path.exists():
-        raise folders.missing(path)
-    if arrays.is_zarr(path):
-        return arrays.scan_zarr(images)
-    if path.is_dir():
-        return _collect(images, path, folders.list_directory(path), None)
-    match path.suffix.lower():
-        case ".csv":
-            columns = read_manifest(path)
-            return _collect(images, path.parent, columns["path"], columns)
-        case ".npy":
+    if not folders.is_glob(path):
+        if not path.exists():
+            raise folders.missing(path)
+        if arrays.is_zarr(path):
+            return arrays.scan_zarr(images)
+        if _kind(images.path) == "npy" and path.is_file():
             return arrays.scan_npy(images)
-        case suffix if suffix in EXTENSIONS:
-            return _collect(images, path.parent, [path.name], None)
-    what = f"{path} is not a directory, a manifest .csv, an image ({' '.join(sorted(EXTENSIONS))}), .npy or .zarr."
-    raise source_error("path", what)
+    return _collect(images, find_local(images))
 
 
-def _collect(
-    images: Images, root: Path, paths: Sequence[str], columns: Mapping[str, Sequence[str]] | None
-) -> Collection:
-    _check_names(paths)
-    labelling = label(images, paths, columns)
-    facts = stat_files(root, paths, confined=columns is not None)
-    readable = [name for name, fact in facts.items() if not fact.missing]
+def _kind(path: str) -> str:
+    return path.rstrip("/").rpartition(".")[2].lower()
+
+
+def _collect(images: Images, listing: Listing) -> Collection:
+    paths = listing.paths
+    labelling = label(images, paths, listing.columns, listing.folders, listing.classes)
+    first: dict[str, int] = {}
+    same = [first.setdefault(name, i) for i, name in enumerate(paths)]  # a manifest may name an image several times
+    readable = [i for i in first.values() if i not in listing.missing]
     probed = images.size is None or images.color == "keep"
-    headers = probe_files(root, readable if probed else _spread(readable, _SAMPLE), images)
-    failed = {name: fact.missing for name, fact in facts.items() if fact.missing}
-    refused = {name: why for name, header in headers.items() if (why := _refusal(header, images))}
+    rows = readable if probed else _spread(readable, _SAMPLE)
+    headers = probe_headers(open_medium(listing), rows, images, threads=_REMOTE if is_url(listing.root) else _LOCAL)
+    failed = dict(listing.missing)
+    refused = {i: why for i, header in headers.items() if (why := _refusal(header, images))}
     if probed:
         failed |= refused
-    unreadable = {i: failed[name] for i, name in enumerate(paths) if name in failed}
+    unreadable = {i: failed[k] for i, k in enumerate(same) if k in failed}
     check_readable(images, paths, unreadable)
-    good = {name: header for name, header in headers.items() if isinstance(header, Header) and name not in refused}
-    heights, widths = _shapes(images, paths, good, unreadable)
+    good = {i: header for i, header in headers.items() if isinstance(header, Header) and i not in refused}
+    heights, widths = _shapes(images, same, good, unreadable)
     return Collection(
-        kind="files", root=str(root), paths=tuple(paths),
+        kind=listing.kind, root=listing.root, paths=paths,
         labels=labelling.labels, classes=labelling.classes,
         splits=labelling.splits, split_names=labelling.split_names,
-        heights=heights, widths=widths, channels=_channels(images, good),
-        decoded_bytes=_decoded_bytes(images, paths, good, facts, unreadable, probed=probed),
-        regions=False, digest=_digest(paths, facts, labelling),
-        stamps=np.array([facts[name][:2] for name in paths], np.int64).reshape(-1, 2), found=columns is None,
-        dtype=_common_dtype(good), unreadable=unreadable,
+        heights=heights, widths=widths, channels=_channels(images, paths, good),
+        decoded_bytes=_decoded_bytes(images, same, good, listing, unreadable, probed=probed),
+        regions=False, digest=_digest(listing, labelling), stamps=_stamps(listing),
+        found=listing.kind in {"files", "objects"} and listing.columns is None,
+        dtype=_common_dtype(good), unreadable=unreadable, places=listing.places, odd_names=listing.odd_names,
     )  # fmt: skip
 
 
-def _check_names(paths: Sequence[str]) -> None:
-    try:
-        "\n".join(paths).encode()
-    except UnicodeEncodeError:
-        bad = next(name for name in paths if not name.isprintable())
-        what = f"the file name {bad!r} is not UTF-8, so that no table can hold it."
-        raise source_error("path", what, "Rename the file.") from None
-
-
-def _spread(names: Sequence[str], count: int) -> list[str]:
-    """Return up to ``count`` names, evenly spread."""
-    if len(names) <= count:
-        return list(names)
-    return [names[i * len(names) // count] for i in range(count)]
+def _spread(rows: Sequence[int], count: int) -> list[int]:
+    """Return up to ``count`` rows, evenly spread."""
+    if len(rows) <= count:
+        return list(rows)
+    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 def _refusal(header: Header | str, images: Images) -> str:
@@ -123,51 +114,53 @@ def _refusal(header: Header | str, images: Images) -> str:
 
 
 def _shapes(
-    images: Images, paths: Sequence[str], good: Mapping[str, Header], unreadable: Mapping[int, str]
+    images: Images, same: Sequence[int], good: Mapping[int, Header], unreadable: Mapping[int, str]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return heights and widths as the chain sees them, in pixels."""
     if images.size is None:
-        known = {name: header.shape(images.orientation) for name, header in good.items()}
-        shapes = np.array([known.get(name, (0, 0)) for name in paths], np.int64).reshape(-1, 2)
+        known = {i: header.shape(images.orientation) for i, header in good.items()}
+        shapes = np.array([known.get(i, (0, 0)) for i in same], np.int64).reshape(-1, 2)
     else:
-        shapes = np.tile(np.array(images.size, np.int64), (len(paths), 1))
+        shapes = np.tile(np.array(images.size, np.int64), (len(same), 1))
         shapes[list(unreadable)] = 0
     return np.ascontiguousarray(shapes[:, 0]), np.ascontiguousarray(shapes[:, 1])
 
 
-def _channels(images: Images, good: Mapping[str, Header]) -> tuple[str, ...]:
+def _channels(images: Images, paths: Sequence[str], good: Mapping[int, Header]) -> tuple[str, ...]:
     if images.color != "keep":
         return channel_names(1 if images.color == "gray" else 3)
     counts = Counter(header.channels for header in good.values())
     if len(counts) > 1:
-        examples = {header.channels: name for name, header in reversed(list(good.items()))}
+        examples = {header.channels: paths[i] for i, header in reversed(list(good.items()))}
         kinds = ", ".join(f"{n:,} with {c} (as {examples[c]})" for c, n in sorted(counts.items()))
         what = f"the images differ in their number of channels: {kinds}."
         raise source_error("color", what, "Set images.color: rgb or images.color: gray.")
     return channel_names(next(iter(counts)))
 
 
-def _common_dtype(good: Mapping[str, Header]) -> str:
+def _common_dtype(good: Mapping[int, Header]) -> str:
     common = Counter(header.dtype for header in good.values()).most_common(1)
     return common[0][0] if common else "uint8"
 
 
 def _decoded_bytes(
     images: Images,
-    paths: Sequence[str],
-    good: Mapping[str, Header],
-    facts: Mapping[str, FileFact],
+    same: Sequence[int],
+    good: Mapping[int, Header],
+    listing: Listing,
     unreadable: Mapping[int, str],
     *,
     probed: bool,
 ) -> npt.NDArray[np.int64]:
     """Bound the memory of reading each image; a sample of them speaks for all where headers were not read."""
     kept = max((kept_bytes(_shape(header, images), images) for header in set(good.values())), default=0)
-    known = {name: kept + reading_bytes(header, facts[name].bytes, images) for name, header in good.items()}
+    held = np.zeros(len(same), np.int64) if listing.held is None else listing.held
+    sizes = listing.sizes
+    known = {i: kept + reading_bytes(header, int(sizes[i]), images) + int(held[i]) for i, header in good.items()}
     if probed:
-        return np.array([known.get(name, 0) for name in paths], np.int64)
-    most = max(2 * max(known.values(), default=0), _LEAST_BYTES)
-    return np.array([0 if i in unreadable else most for i in range(len(paths))], np.int64)
+        return np.array([known.get(i, 0) for i in same], np.int64)
+    most = max(2 * max(known.values(), default=0), _LEAST_BYTES, int(held.max(initial=0)))
+    return np.array([0 if i in unreadable else most for i in range(len(same))], np.int64)
 
 
 def reading_bytes(header: Header, file_bytes: int, images: Images) -> int:
@@ -186,9 +179,20 @@ def _shape(header: Header, images: Images) -> tuple[int, int, int]:
     return (*header.shape(images.orientation), header.channels)
 
 
-def _digest(paths: Sequence[str], facts: Mapping[str, FileFact], labelling: Labelling) -> str:
+def _digest(listing: Listing, labelling: Labelling) -> str:
     whole = hashlib.sha256()
-    whole.update("\n".join(f"{name}\0{facts[name].bytes}\0{facts[name].time}" for name in paths).encode())
+    facts = zip(listing.paths, listing.sizes.tolist(), listing.tags, strict=True)
+    whole.update("\n".join(f"{name}\0{size}\0{tag}" for name, size, tag in facts).encode())
     whole.update(repr((labelling.classes, labelling.split_names)).encode())
     whole.update(labelling.labels.tobytes() + labelling.splits.tobytes())
     return whole.hexdigest()
+
+
+def _stamps(listing: Listing) -> npt.NDArray[np.int64]:
+    """Return size and tag of every image as numbers."""
+    tags = [tag if isinstance(tag, int) else _number(tag) for tag in listing.tags]
+    return np.stack([listing.sizes, np.array(tags, np.int64)], axis=1)
+
+
+def _number(tag: str) -> int:
+    return int.from_bytes(hashlib.sha256(tag.encode()).digest()[:8], "little", signed=True)

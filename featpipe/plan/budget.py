@@ -264,9 +264,11 @@ class Budget:
         if asked is not None:
             return ceil_div(asked[0], steps[0]) * steps[0], ceil_div(asked[1], steps[1]) * steps[1]
         edge = 1 << max(self.collection.shape).bit_length()
+        # Where reading alone takes too much, no block fits, and there would be as many tiny ones as pixels
+        least = 256 if self.decode(1) > self.resources.task_bytes else 1
         while True:
             block = self._fit_block(edge, steps)
-            if edge <= max(steps) or self._block_fits(blocked, block):
+            if edge <= max(*steps, least) or self._block_fits(blocked, block):
                 return block
             edge //= 2
 

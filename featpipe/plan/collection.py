@@ -5,10 +5,32 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+
+class Holder(NamedTuple):
+    """A file or object that holds several images, as it was when it was scanned."""
+
+    name: str
+    """Relative to the collection's root."""
+    size: int
+    """In bytes."""
+    tag: int | str
+    """What changes with its content: the time in ns, or its entity tag."""
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the bytes of images lie that are no files of their own."""
+
+    holders: tuple[Holder, ...]
+    numbers: npt.NDArray[np.int64]
+    """(n, k), a row per image, the first number an index into ``holders``; what the others mean depends on ``kind``."""
+    column: str = ""
+    """Of tables: which holds the bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,10 +40,10 @@ class Collection:
     Sizes are those of the image that the chain sees: after EXIF orientation and after ``size``.
     """
 
-    kind: Literal["files", "npy", "zarr", "array"]
+    kind: Literal["files", "objects", "tar", "zip", "parquet", "npy", "zarr", "array"]
     """How pixels are read."""
     root: str
-    """Directory that ``paths`` of files are relative to, or the path of the array."""
+    """Directory, or address in an object store, that ``paths`` or holders are relative to, or the path of the array."""
     paths: tuple[str, ...]
     """One name per image, POSIX-style; for an array ``"0"``, ``"1"``, ... unless it carries names."""
     labels: npt.NDArray[np.int64]
@@ -55,6 +77,10 @@ class Collection:
     """Of an array's samples, or the commonest of files."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """Images whose header could not be read, and why; they keep their row."""
+    places: Places | None = None
+    """Where the images lie in archives, tables or object stores."""
+    odd_names: dict[int, str] = field(default_factory=dict)
+    """Names of files that are not UTF-8, as the system gives them; ``paths`` shows their odd bytes as ``\\xe9``."""
 
     def __post_init__(self) -> None:
         if len(self.stamps) != len(self.paths):
@@ -62,6 +88,11 @@ class Collection:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the images are parts of one array, and not encoded one by one."""
+        return self.kind in {"npy", "zarr", "array"}
 
     @property
     def uniform(self) -> bool:
@@ -84,7 +115,10 @@ class Collection:
         """
         if np.array_equal(order, np.arange(len(self))):
             return self
-        row = {int(image): i for i, image in enumerate(order) if int(image) in self.unreadable}
+        row = {int(image): i for i, image in enumerate(order)}
+        places = self.places
+        if places is not None:
+            places = replace(places, numbers=places.numbers[order])
         return replace(
             self,
             paths=tuple(self.paths[i] for i in order),
@@ -95,6 +129,8 @@ class Collection:
             decoded_bytes=self.decoded_bytes[order],
             stamps=self.stamps[order],
             unreadable={row[image]: why for image, why in sorted(self.unreadable.items(), key=lambda one: row[one[0]])},
+            places=places,
+            odd_names={row[image]: name for image, name in self.odd_names.items()},
             digest=hashlib.sha256(self.digest.encode() + np.ascontiguousarray(order, np.int64).tobytes()).hexdigest(),
         )
 

@@ -67,7 +67,7 @@ class Identities:
 
     @cached_property
     def versions(self) -> str:
-        decoders = {name: version(name) for name in DECODERS} if self.plan.collection.kind == "files" else {}
+        decoders = {name: version(name) for name in DECODERS} if not self.plan.collection.is_array else {}
         return digest({"arithmetic": ARITHMETIC, **decoders})
 
     @cached_property

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featpipe.errors import Location, Problem
+from featpipe.objects import ObjectsError, is_url, parse_url
 from featpipe.spec.messages import Finding, where
 
 TENSORS = ".safetensors"
@@ -65,7 +66,10 @@ def check_paths(data: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
     for location, value in _kernel_files(data):
         yield from _check_kernel_file(location, value, folder)
     images, store = (_text_at(data, section, "path") for section in ("images", "store"))
-    if not images or "://" in images:
+    for section, address in (("images", images), ("store", store)):
+        if address and is_url(address):
+            yield from _check_url(address, (section, "path"))
+    if not images or is_url(images) or (store and is_url(store)):
         return
     pattern = glob.has_magic(images)
     source = Path(os.path.realpath(resolve_path(_before_magic(images), folder)))
@@ -80,9 +84,16 @@ def check_paths(data: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
         yield _finding(location, f"the store, {target}, would be inside images.path.", change)
 
 
+def _check_url(address: str, location: Location) -> Iterator[Finding]:
+    try:
+        parse_url(address, location)
+    except ObjectsError as error:
+        yield from (Finding(problem, False) for problem in error.problems)
+
+
 def resolve_path(path: str, folder: Path) -> str:
     """Return ``path`` made absolute from ``folder``; an address such as ``s3://…`` stays as it is."""
-    if "://" in path:
+    if is_url(path):
         return path
     return os.path.abspath(folder / os.path.expanduser(path))  # noqa: PTH100, PTH111  (also of a glob, also without a home)
 

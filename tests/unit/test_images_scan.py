@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from featpipe.errors import SourceError
+from featpipe.images.reader import open_reader
 from featpipe.images.scan import scan
 from featpipe.plan.collection import Collection
 from featpipe.spec.pipeline import Images, RandomSplit
@@ -311,6 +312,13 @@ def test_repeated_rows_are_looked_at_once(tmp_path: Path) -> None:
     assert time.perf_counter() - started < 5
 
 
-def test_a_file_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    save(tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
-    assert "is not UTF-8" in complaint(tmp_path)
+def test_file_names_that_are_not_utf_8_are_shown_escaped_and_read(tmp_path: Path) -> None:
+    options = Images(path=str(tmp_path), size=None)
+    save(tmp_path / "a.png", 2, 3)
+    save(tmp_path / "\\xff.png", 4, 4)
+    save(tmp_path / "b.png", 5, 7).rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    collection = scan(options)
+    assert collection.paths == ("\\xff.png", "a.png", "\\xff_.png")
+    assert not collection.unreadable
+    shapes = [open_reader(options, collection).read_image(i).shape[:2] for i in range(3)]
+    assert shapes == [(4, 4), (2, 3), (5, 7)]
