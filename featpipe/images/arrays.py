@@ -11,7 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from featpipe.images.labels import label
+from featpipe.images.omezarr import full_level, is_ome, level_axes
 from featpipe.images.refusal import Refused, check_readable, source_error
+from featpipe.images.region import region_origin, region_shape
 from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
 from featpipe.plan.collection import Collection
 from featpipe.spec.pipeline import Images
@@ -19,7 +21,7 @@ from featpipe.spec.pipeline import Images
 INGESTED = "images"
 """Kind of store, in its attribute ``featpipe.kind``, and name of the array, that ``featpipe ingest`` makes."""
 _SLAB_BYTES = 64 * 2**20
-_ORDERS = ("yx", "yxc", "nyx", "nyxc")
+_ORDERS = ("yx", "yxc", "cyx", "nyx", "nyxc", "ncyx")
 _AXIS_NAMES = {
     "y": "y", "height": "y", "row": "y", "rows": "y",
     "x": "x", "width": "x", "col": "x", "column": "x", "columns": "x",
@@ -63,7 +65,7 @@ def scan_npy(images: Images) -> Collection:
 
 
 def scan_zarr(images: Images) -> Collection:
-    """Scan a zarr array, or a group that ``featpipe ingest`` made."""
+    """Scan a zarr array, an OME-Zarr image, or a group that ``featpipe ingest`` made."""
     path = Path(images.path)
     found = open_zarr(path)
     if hasattr(found, "dtype"):
@@ -71,9 +73,26 @@ def scan_zarr(images: Images) -> Collection:
     about = found.attrs.get("featpipe", {})
     if isinstance(about, Mapping) and about.get("kind") == INGESTED:
         return _scan_ingested(found, about, images, path)
+    if is_ome(found):
+        return _scan_ome(found, images, path)
     arrays = sorted(name for name, _ in found.arrays())
     hint = f"Give one array: {path / arrays[0]}." if arrays else ""
     raise source_error("path", f"{path} is a zarr group of {', '.join(arrays) or 'no arrays'}, not one array.", hint)
+
+
+def _scan_ome(group: Any, images: Images, path: Path) -> Collection:
+    """Scan the largest level of an OME-Zarr image."""
+    inner, axes = full_level(group, path)
+    if images.axes is not None:
+        raise source_error(
+            "axes", f"{path.name} is an OME-Zarr, which tells its axes itself.", "Leave images.axes out."
+        )
+    array = open_zarr(path / inner)
+    if not hasattr(array, "dtype") or len(array.shape) != len(axes):
+        raise source_error("path", f"{path / inner} is not an array of {len(axes)} axes, as the OME-Zarr says it is.")
+    ordered = level_axes(axes, array.shape, path)
+    root = str(path / inner)
+    return scan_array(array, images, kind="zarr", root=root, digest=_tree_digest(path / inner), names=ordered)
 
 
 def _scan_ingested(group: Any, about: Mapping[str, Any], images: Images, path: Path) -> Collection:
@@ -82,6 +101,8 @@ def _scan_ingested(group: Any, about: Mapping[str, Any], images: Images, path: P
         raise source_error(
             "values", f"{path.name} was ingested with values: {about['values']}.", f"Use values: {about['values']}."
         )
+    if images.region is not None and about["images"].get("region") is not None:
+        raise source_error("region", f"{path.name} was cut when it was ingested.", "Leave images.region out.")
     classes, splits = [*group["label"].attrs["classes"], ""], [*group["split"].attrs["splits"], ""]
     columns = {
         "label": [classes[code] for code in group["label"][:].tolist()],
@@ -132,7 +153,8 @@ def scan_array(
     axes = resolve_axes(shape, images.axes, names)
     n = shape[0] if axes[0] == "n" else 1
     height, width = shape[axes.index("y")], shape[axes.index("x")]
-    channels = shape[-1] if axes[-1] == "c" else 1
+    channels = shape[axes.index("c")] if "c" in axes else 1
+    height, width = _cut(images, height, width)
     seen = _seen(images, height, width, channels)
     size = (height, width) if images.size is None else (images.size[0], images.size[1])
     paths = [str(i) for i in range(n)] if paths is None else paths
@@ -149,7 +171,17 @@ def scan_array(
         heights=size[0] * there, widths=size[1] * there, channels=channel_names(seen),
         decoded_bytes=pixels * there, regions=size == (height, width), region_bytes=_chunk_bytes(array, axes),
         digest=hashlib.sha256(text.encode()).hexdigest(), axes=axes, dtype=str(dtype), unreadable=bad,
+        origin=region_origin(images),
     )  # fmt: skip
+
+
+def _cut(images: Images, height: int, width: int) -> tuple[int, int]:
+    """Return height and width of the region that is used, in pixels."""
+    try:
+        return region_shape(images, (height, width))
+    except Refused as refused:
+        change = "Choose a part of the image, or leave images.region out."
+        raise source_error("region", f"the image {refused}.", change) from refused
 
 
 def _seen(images: Images, height: int, width: int, channels: int) -> int:
@@ -188,13 +220,15 @@ def slab_images(array: Any, axes: str) -> int:
 
 
 def resolve_axes(shape: Sequence[int], given: str | None, names: str = "") -> str:
-    """Return what an array's axes mean: ``yx``, ``yxc``, ``nyx`` or ``nyxc``.
+    """Return what an array's axes mean: ``yx``, ``yxc``, ``cyx``, ``nyx``, ``nyxc`` or ``ncyx``.
 
     Examples
     --------
     >>> resolve_axes((100, 32, 32, 3), None)
     'nyxc'
     """
+    if "." in names:
+        return names
     if given is not None:
         if len(given) != len(shape):
             raise source_error("axes", f"{given} names {len(given)} axes, the array {_times(shape)} has {len(shape)}.")

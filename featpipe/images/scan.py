@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.images import arrays, folders
-from featpipe.images.decode import decoding_bytes
+from featpipe.images.decode import decoding_bytes, refuse_many_pixels
 from featpipe.images.files import FileFact, probe_files, stat_files
 from featpipe.images.header import EXTENSIONS, Header
 from featpipe.images.labels import Labelling, label
 from featpipe.images.manifest import read_manifest
 from featpipe.images.refusal import Refused, check_readable, source_error
+from featpipe.images.region import region_origin, region_shape
 from featpipe.images.resize import wrong_size
 from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
 from featpipe.plan.collection import Collection
@@ -24,6 +25,8 @@ from featpipe.spec.pipeline import Images
 
 _SAMPLE = 64
 _LEAST_BYTES = 16 * 2**20
+_EDGE = 256
+"""Of a part so small that preparing it takes as much as a larger one does."""
 
 
 def scan(images: Images) -> Collection:
@@ -74,6 +77,8 @@ def _collect(
     headers = probe_files(root, readable if probed else _spread(readable, _SAMPLE), images)
     failed = {name: fact.missing for name, fact in facts.items() if fact.missing}
     refused = {name: why for name, header in headers.items() if (why := _refusal(header, images))}
+    parts = probed and _by_parts(headers, refused, images)
+    refused |= {name: why for name in headers if name not in refused and (why := _excess(headers[name], images, parts))}
     if probed:
         failed |= refused
     unreadable = {i: failed[name] for i, name in enumerate(paths) if name in failed}
@@ -86,8 +91,8 @@ def _collect(
         splits=labelling.splits, split_names=labelling.split_names,
         heights=heights, widths=widths, channels=_channels(images, good),
         decoded_bytes=_decoded_bytes(images, paths, good, facts, unreadable, probed=probed),
-        regions=False, digest=_digest(paths, facts, labelling),
-        dtype=_common_dtype(good), unreadable=unreadable,
+        regions=parts, region_bytes=_part_bytes(good, images), digest=_digest(paths, facts, labelling),
+        dtype=_common_dtype(good), unreadable=unreadable, origin=region_origin(images), tile=_tile(good, parts),
     )  # fmt: skip
 
 
@@ -115,10 +120,42 @@ def _refusal(header: Header | str, images: Images) -> str:
         recoloured(header.channels, images.color)
     except Refused as refused:
         return str(refused)
-    shape = header.shape(images.orientation)
+    try:
+        shape = region_shape(images, header.shape(images.orientation))
+    except Refused as refused:
+        return str(refused)
     if images.fit == "error" and images.size is not None and shape != tuple(images.size):
         return wrong_size(shape, images.size)
     return ""
+
+
+def _by_parts(headers: Mapping[str, Header | str], refused: Mapping[str, str], images: Images) -> bool:
+    """Return whether blocks of every readable image can be read without reading it whole."""
+    good = (header for name, header in headers.items() if name not in refused and isinstance(header, Header))
+    return images.size is None and all(header.by_parts(images.orientation) for header in good)
+
+
+def _excess(header: Header | str, images: Images, parts: bool) -> str:
+    """Return why an image is too large, where it will be decoded whole after all, because others have to be."""
+    if parts or isinstance(header, str) or images.region is not None:
+        return ""
+    try:
+        refuse_many_pixels(header, images)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+def _part_bytes(good: Mapping[str, Header], images: Images) -> int:
+    """Bound what reading a part of any image takes beside its pixels, in bytes; 0 where none is read by parts."""
+    parts = [header for header in set(good.values()) if header.by_parts(images.orientation)]
+    least = max((preparing_bytes((_EDGE, _EDGE, header.channels), images) for header in parts), default=0)
+    return least + max((header.part_bytes for header in parts), default=0)
+
+
+def _tile(good: Mapping[str, Header], parts: bool) -> tuple[int, int]:
+    tiles = [header.tile for header in good.values() if header.tile] if parts else []
+    return (max(rows for rows, _ in tiles), max(columns for _, columns in tiles)) if tiles else (1, 1)
 
 
 def _shapes(
@@ -126,7 +163,7 @@ def _shapes(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return heights and widths as the chain sees them, in pixels."""
     if images.size is None:
-        known = {name: header.shape(images.orientation) for name, header in good.items()}
+        known = {name: region_shape(images, header.shape(images.orientation)) for name, header in good.items()}
         shapes = np.array([known.get(name, (0, 0)) for name in paths], np.int64).reshape(-1, 2)
     else:
         shapes = np.tile(np.array(images.size, np.int64), (len(paths), 1))
@@ -174,15 +211,18 @@ def reading_bytes(header: Header, file_bytes: int, images: Images) -> int:
 
     It includes the prepared image itself, which a reader of blocks keeps.
     """
-    stored = header.height * header.width * header.stored * np.dtype(header.dtype).itemsize
     blended = images.alpha == "white" and header.alpha
     prepared = preparing_bytes(_shape(header, images), images, blended=blended)
+    if header.by_parts(images.orientation):
+        height, width, _ = _shape(header, images)
+        header, file_bytes = header._replace(height=height, width=width), 0
+    stored = header.height * header.width * header.stored * np.dtype(header.dtype).itemsize
     return max(decoding_bytes(header, file_bytes), stored + prepared)
 
 
 def _shape(header: Header, images: Images) -> tuple[int, int, int]:
-    """Return height, width and channels as decoded, upright."""
-    return (*header.shape(images.orientation), header.channels)
+    """Return height, width and channels of the part that is used, upright."""
+    return (*region_shape(images, header.shape(images.orientation)), header.channels)
 
 
 def _digest(paths: Sequence[str], facts: Mapping[str, FileFact], labelling: Labelling) -> str:

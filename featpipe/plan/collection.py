@@ -13,7 +13,7 @@ import numpy.typing as npt
 class Collection:
     """A frozen list of images: where each is, what it is labelled, how large it will be.
 
-    Sizes are those of the image that the chain sees: after EXIF orientation and after ``size``.
+    Sizes are those of the image that the chain sees: after EXIF orientation, ``region`` and ``size``.
     """
 
     kind: Literal["files", "npy", "zarr", "array"]
@@ -40,13 +40,17 @@ class Collection:
     digest: str
     """SHA-256 over what identifies the input: paths, sizes and times of the files, or the array's."""
     axes: str = ""
-    """What the axes of an array mean ("nyxc", ...); empty for files."""
+    """What the axes of an array mean ("nyxc", ...), a dot for one of length 1 that is left out; empty for files."""
     region_bytes: int = 0
     """Most memory that reading any part takes besides, in bytes: the chunks that hold it."""
     dtype: str = "uint8"
     """Of an array's samples, or the commonest of files."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """Images whose header could not be read, and why; they keep their row."""
+    origin: tuple[int, int] = (0, 0)
+    """Row and column, in the whole image, of the first pixel that the chain sees; zeros where parts are resized."""
+    tile: tuple[int, int] = (1, 1)
+    """Height and width of what is decoded at once where parts are read, in pixels; the largest of all images."""
 
     def __len__(self) -> int:
         return len(self.paths)
