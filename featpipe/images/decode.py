@@ -128,11 +128,10 @@ def _check_size(header: Header, images: Images) -> None:
     height, width = header.height, header.width
     if height < 1 or width < 1:
         raise Refused(f"has no pixels ({height}×{width})")
+    _check_area("a tile of ", header.tile or (1, 1), 1, images.max_pixels)
     if not header.by_parts(images.orientation) or (images.size is not None and images.region is None):
         refuse_many_pixels(header, images)
         return
-    assert header.tile is not None
-    _check_area("a tile of ", header.tile, 1, images.max_pixels)
     _check_area("", (height, width), MOST_PARTS, images.max_pixels)
     if images.region is not None and images.size is not None:
         _check_area("a region of ", region_shape(images, header.shape(images.orientation)), 1, images.max_pixels)

@@ -36,7 +36,9 @@ class Header(NamedTuple):
     alpha: bool = False
     orientation: int = 1
     tile: tuple[int, int] | None = None
-    """Height and width of what is decoded at once where a part can be read alone, in pixels; else None."""
+    """Height and width of what is decoded at once, in pixels; None for the whole image."""
+    parts: bool = False
+    """Whether it pays to read a part alone."""
     part_bytes: int = 0
     """Most memory that reading any part takes beside its pixels."""
 
@@ -47,7 +49,7 @@ class Header(NamedTuple):
 
     def by_parts(self, orientation: str) -> bool:
         """Return whether a part of the upright image can be read without the rest of the file."""
-        return self.tile is not None and (orientation == "ignore" or self.orientation == 1)
+        return self.parts and (orientation == "ignore" or self.orientation == 1)
 
 
 class Decoded(NamedTuple):

@@ -12,7 +12,7 @@ from featpipe.images.header import ORIENTATION, Decoded, Header, Opened, white
 from featpipe.images.jpeg import cmyk_to_rgb
 from featpipe.images.refusal import Refused
 from featpipe.images.tiffpages import choose_pages, list_directories
-from featpipe.images.tifftiles import Spans, check_tiles, part_bytes, part_tile, read_part, tiling
+from featpipe.images.tifftiles import Spans, check_tiles, has_parts, part_bytes, read_part, tiling, unit
 
 _SAMPLES = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
 _PREMULTIPLIED, _ALPHA = 1, 2
@@ -32,7 +32,7 @@ def open_tiff(file: BinaryIO) -> Opened:
         header = _join(header, tiff, pages)
     whole = Span(0, header.height), Span(0, header.width)
     part = partial(_decode, tiff, pages)
-    return Opened(header, partial(part, whole), decode_part=part if header.tile else None)
+    return Opened(header, partial(part, whole), decode_part=part if header.parts else None)
 
 
 def _join(header: Header, tiff: Any, pages: list[int]) -> Header:
@@ -42,10 +42,9 @@ def _join(header: Header, tiff: Any, pages: list[int]) -> Header:
     most = header.part_bytes
     for index in pages[1:]:
         other = _header(tiff.pages[index])
-        if other._replace(part_bytes=0, tile=None) != header._replace(part_bytes=0, tile=None):
+        if other._replace(part_bytes=0) != header._replace(part_bytes=0):
             raise Refused(f"has {len(pages)} pages that differ in size or samples. Split it")
         most = max(most, other.part_bytes)
-        header = header if other.tile else header._replace(tile=None)
     many = len(pages)
     return header._replace(channels=many, stored=many, scratch=many * header.scratch, part_bytes=most)
 
@@ -75,6 +74,7 @@ def _header(page: Any) -> Header:
     if stored > _MOST_SAMPLES:
         raise Refused(f"has {stored:,} samples per pixel; at most {_MOST_SAMPLES:,} are read")
     colours = 3 if name in {"SEPARATED", "PALETTE"} else stored - (_alpha(page) is not None)
+    check_tiles(page)
     if stored < _SAMPLES[name]:
         raise Refused(f"not a readable TIFF ({stored} samples per pixel in {name})")
     dtype = "uint8" if name == "PALETTE" else page.dtype.name
@@ -86,7 +86,7 @@ def _header(page: Any) -> Header:
     scratch = 3 * stored * np.dtype(dtype).itemsize
     return Header(
         "TIFF", page.imagelength, page.imagewidth, colours, stored, dtype, scratch, full, alpha, orientation,
-        part_tile(page), part_bytes(page),
+        unit(page), has_parts(page), part_bytes(page),
     )  # fmt: skip
 
 
@@ -113,9 +113,9 @@ def _decode(tiff: Any, pages: list[int], part: Spans) -> Decoded:
 
 def _samples(page: Any, part: Spans) -> Any:
     """Return a part of a page, (y, x, samples), as it is stored."""
-    if part_tile(page) is not None:
-        return read_part(page, *part)
     check_tiles(page)
+    if has_parts(page):
+        return read_part(page, *part)
     # libjpeg would fill what a cut strip lacks
     if any(a + n > page.parent.filehandle.size for a, n in zip(page.dataoffsets, page.databytecounts, strict=False)):
         raise Refused("not a readable TIFF (truncated)")

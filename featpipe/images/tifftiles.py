@@ -63,20 +63,25 @@ def tiling(page: Any) -> Tiling:
 
 def is_plain(page: Any) -> bool:
     """Tell whether a page's pixels lie in the file one after another, as they are."""
-    return bool(page.is_contiguous and page.predictor == 1 and page.fillorder == 1 and not page.is_subsampled)
+    written = bool(page.dataoffsets and page.dataoffsets[0] > 0 and page.databytecounts[0] > 0)
+    native = page.predictor == 1 and page.fillorder == 1 and not page.is_subsampled
+    return bool(written and native and page.is_contiguous)
 
 
-def part_tile(page: Any) -> tuple[int, int] | None:
-    """Return height and width of what is decoded at once when a part is read; None where only the whole can be read.
+def unit(page: Any) -> tuple[int, int]:
+    """Return height and width of what is decoded at once, in pixels."""
+    return (1, 1) if is_plain(page) else tiling(page)[:2]
 
-    Single strips, and tiles nearly as large as the image, are not worth it: each part would decode them again.
+
+def has_parts(page: Any) -> bool:
+    """Tell whether it pays to read parts of a page.
+
+    It does not where there is one strip, or tiles nearly as large as the image: each part would decode them again.
     """
     if page.jpegheader is not None or page.is_stk or page.is_lsm:
-        return None
-    if is_plain(page):
-        return 1, 1
-    cut = tiling(page)
-    return (cut.rows, cut.columns) if 4 * cut.rows * cut.columns <= page.imagelength * page.imagewidth else None
+        return False
+    rows, columns = unit(page)
+    return bool(4 * rows * columns <= page.imagelength * page.imagewidth)
 
 
 def part_bytes(page: Any) -> int:
@@ -92,9 +97,15 @@ def part_bytes(page: Any) -> int:
 
 
 def check_tiles(page: Any) -> None:
-    """Refuse a page that lists fewer tiles than it has; tifffile would take the others for empty."""
-    listed, needed = min(len(page.dataoffsets), len(page.databytecounts)), tiling(page).total
-    if listed < needed and not is_plain(page):
+    """Refuse a page of fewer tiles or pixels than it must have; tifffile takes tiles that are not listed for empty."""
+    needed = tiling(page).total
+    if is_plain(page):
+        ends = [page.dataoffsets[0] + page.nbytes, page.dataoffsets[-1] + page.databytecounts[-1]]
+        if max(ends) > page.parent.filehandle.size:
+            raise Refused("not a readable TIFF (truncated)")
+        return
+    listed = min(len(page.dataoffsets), len(page.databytecounts))
+    if listed < needed:
         name = "tiles" if page.is_tiled else "strips"
         raise Refused(f"not a readable TIFF (it lists {listed:,} of {needed:,} {name})")
 
@@ -125,7 +136,6 @@ def _read_rows(page: Any, y: Span, x: Span) -> npt.NDArray[Any]:
 
 def _read_tiles(page: Any, y: Span, x: Span) -> npt.NDArray[Any]:
     """Decode the tiles that a part meets, in the order in which they lie in the file."""
-    check_tiles(page)
     cut = tiling(page)
     samples = page.samplesperpixel // cut.planes
     out = np.empty((y.length, x.length, page.samplesperpixel), page.dtype)

@@ -91,8 +91,8 @@ class Images(Spec):
     """Whether to turn images as their EXIF orientation says."""
     region: Region | None = None
     """``{y: [start, stop], x: [start, stop]}`` in pixels of the upright image: the part of every image that is used,
-    cut out before ``size``. Padding starts at its edges, as if it were the image. The store's ``y`` and ``x`` count from
-    the whole image's corner unless the part is resized. Of TIFFs, ``.npy`` and zarr only what the part needs is read."""
+    cut out before ``size``. Padding starts at its edges, as if it were the image. The store's ``y`` and ``x`` count
+    from the whole image's corner unless the part is resized. TIFFs, ``.npy`` and zarr are read only where needed."""
     size: Pair | None = None
     """``[y, x]`` in pixels; native size unless given."""
     fit: Literal["crop", "pad", "stretch", "error"] = "crop"
