@@ -92,7 +92,7 @@ def _collect(
         heights=heights, widths=widths, channels=_channels(images, good),
         decoded_bytes=_decoded_bytes(images, paths, good, facts, unreadable, probed=probed),
         regions=parts, region_bytes=_part_bytes(good, images), digest=_digest(paths, facts, labelling),
-        dtype=_common_dtype(good), unreadable=unreadable, origin=region_origin(images), tile=_tile(good, parts),
+        dtype=_common_dtype(good), unreadable=unreadable, origin=region_origin(images),
     )  # fmt: skip
 
 
@@ -151,11 +151,6 @@ def _part_bytes(good: Mapping[str, Header], images: Images) -> int:
     parts = [header for header in set(good.values()) if header.by_parts(images.orientation)]
     least = max((preparing_bytes((_EDGE, _EDGE, header.channels), images) for header in parts), default=0)
     return least + max((header.part_bytes for header in parts), default=0)
-
-
-def _tile(good: Mapping[str, Header], parts: bool) -> tuple[int, int]:
-    tiles = [header.tile for header in good.values() if header.tile] if parts else []
-    return (max(rows for rows, _ in tiles), max(columns for _, columns in tiles)) if tiles else (1, 1)
 
 
 def _shapes(

@@ -30,6 +30,10 @@ _COPIES = 4
 """Of one tile while it is decoded: inflated, unpacked, in native byte order, differences undone."""
 
 
+_FEWEST = 16
+"""Tiles of which parts are read one by one."""
+
+
 class Tiling(NamedTuple):
     """How a page is cut into tiles; strips are tiles as wide as the image."""
 
@@ -76,12 +80,12 @@ def unit(page: Any) -> tuple[int, int]:
 def has_parts(page: Any) -> bool:
     """Tell whether it pays to read parts of a page.
 
-    It does not where there is one strip, or tiles nearly as large as the image: each part would decode them again.
+    It does not where there are few tiles, or one strip: every part would decode them again.
     """
     if page.jpegheader is not None or page.is_stk or page.is_lsm:
         return False
     rows, columns = unit(page)
-    return bool(4 * rows * columns <= page.imagelength * page.imagewidth)
+    return bool(_FEWEST * rows * columns <= page.imagelength * page.imagewidth)
 
 
 def part_bytes(page: Any) -> int:

@@ -49,8 +49,6 @@ class Collection:
     """Images whose header could not be read, and why; they keep their row."""
     origin: tuple[int, int] = (0, 0)
     """Row and column, in the whole image, of the first pixel that the chain sees; zeros where parts are resized."""
-    tile: tuple[int, int] = (1, 1)
-    """Height and width of what is decoded at once where parts are read, in pixels; the largest of all images."""
 
     def __len__(self) -> int:
         return len(self.paths)
