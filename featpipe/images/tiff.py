@@ -12,7 +12,7 @@ from featpipe.images.header import ORIENTATION, Decoded, Header, Opened, white
 from featpipe.images.jpeg import cmyk_to_rgb
 from featpipe.images.refusal import Refused
 from featpipe.images.tiffpages import choose_pages, list_directories
-from featpipe.images.tifftiles import Spans, check_tiles, has_parts, part_bytes, read_part, tiling, unit
+from featpipe.images.tifftiles import Spans, check_tiles, has_parts, part_bytes, read_part, reads_whole, tiling, unit
 
 _SAMPLES = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
 _PREMULTIPLIED, _ALPHA = 1, 2
@@ -114,7 +114,7 @@ def _decode(tiff: Any, pages: list[int], part: Spans) -> Decoded:
 def _samples(page: Any, part: Spans) -> Any:
     """Return a part of a page, (y, x, samples), as it is stored."""
     check_tiles(page)
-    if has_parts(page):
+    if not reads_whole(page):
         return read_part(page, *part)
     # libjpeg would fill what a cut strip lacks
     if any(a + n > page.parent.filehandle.size for a, n in zip(page.dataoffsets, page.databytecounts, strict=False)):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import ceil_div
 from featpipe.images.refusal import Refused
+from featpipe.images.tiffcodecs import check_claim
 
 Spans = tuple[Span, Span]
 
@@ -77,15 +78,18 @@ def unit(page: Any) -> tuple[int, int]:
     return (1, 1) if is_plain(page) else tiling(page)[:2]
 
 
+def reads_whole(page: Any) -> bool:
+    """Tell whether tifffile must read a page whole: its tiles are not what the tags say."""
+    return bool(page.jpegheader is not None or page.is_stk or page.is_lsm)
+
+
 def has_parts(page: Any) -> bool:
     """Tell whether it pays to read parts of a page.
 
     It does not where there are few tiles, or one strip: every part would decode them again.
     """
-    if page.jpegheader is not None or page.is_stk or page.is_lsm:
-        return False
     rows, columns = unit(page)
-    return bool(_FEWEST * rows * columns <= page.imagelength * page.imagewidth)
+    return not reads_whole(page) and bool(_FEWEST * rows * columns <= page.imagelength * page.imagewidth)
 
 
 def part_bytes(page: Any) -> int:
@@ -145,7 +149,10 @@ def _read_tiles(page: Any, y: Span, x: Span) -> npt.NDArray[Any]:
     out = np.empty((y.length, x.length, page.samplesperpixel), page.dtype)
     tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
     for index in sorted(_met(cut, y, x), key=lambda index: page.dataoffsets[index]):
-        tile, (plane, _, top, left, _), _ = page.decode(_encoded(page, index), index, **tables)
+        data = _encoded(page, index)
+        if data is not None:
+            check_claim(page, data, cut.rows, cut.columns)
+        tile, (plane, _, top, left, _), _ = page.decode(data, index, **tables)
         rows, columns = _common(y, top, cut.rows), _common(x, left, cut.columns)
         part = out[
             rows.start - y.start : rows.stop - y.start,

@@ -89,3 +89,19 @@ def test_all_of_a_file_beyond_memory_is_planned_within_it(tmp_path: Path, slide:
     facts = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     assert facts["memory"]["peak"] <= GIB
     assert facts["tasks"] >= 1
+
+
+def test_blocks_of_a_tiled_file_are_those_of_the_array_within_the_planned_memory(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5000, 5000), np.uint8)
+    np.save(tmp_path / "image.npy", pixels)
+    tifffile.imwrite(tmp_path / "image.tif", pixels, tile=(512, 512), compression="zlib", metadata=None)
+    array = write(tmp_path, "array", {"path": str(tmp_path / "image.npy"), "axes": "yx"}, a=TEXTURE)
+    tiled = write(tmp_path, "tiled", {"path": str(tmp_path / "image.tif")}, a=TEXTURE)
+    options = ["--memory", "480MiB", "--threads", "2"]
+    plan = subprocess.run(command("plan", tiled, "--json", *options), check=True, capture_output=True, text=True)
+    facts = json.loads(plan.stdout)
+    measured = int(subprocess.check_output([sys.executable, "-c", PEAK, *command("run", tiled, *options)]))
+    assert facts["block"] is not None
+    assert measured <= facts["memory"]["peak"] <= 480 << 20
+    subprocess.run(command("run", array, *options), check=True, capture_output=True)
+    assert features_of(tmp_path / "tiled.zarr") == features_of(tmp_path / "array.zarr") != {}

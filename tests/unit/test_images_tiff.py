@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import subprocess
 import sys
@@ -143,10 +144,10 @@ def sparse(path: Path, fill: str = "") -> np.ndarray:
     real = RNG.integers(1, 256, (64, 64), np.uint8)
     tiles = (zlib.compress(real.tobytes()) if i == 5 else b"" for i in range(20))
     tifffile.imwrite(
-        path, tiles, shape=(250, 260), dtype="uint8", tile=(64, 64), photometric="minisblack",
+        path, tiles, shape=(250, 280), dtype="uint8", tile=(64, 64), photometric="minisblack",
         compression="zlib", extratags=tags, metadata=None,
     )  # fmt: skip
-    expected = np.full((250, 260), int(fill or 0), np.uint8)
+    expected = np.full((250, 280), int(fill or 0), np.uint8)
     expected[64:128, :64] = real
     return expected
 
@@ -301,6 +302,20 @@ def chain(count: int) -> bytes:
     return big(*(page(1016 + size * (i + 1)) for i in range(count)), page())
 
 
+def claim(compression: str, marker: bytes, after: int, form: str, side: int = 60_000) -> bytes:
+    """Return a TIFF of one tile that says of itself that it is larger."""
+    file = io.BytesIO()
+    pixels = IMAGE[:64, :64]
+    options = {"lossless": True} if compression == "webp" else {}
+    tifffile.imwrite(
+        file, pixels, photometric="rgb", tile=(64, 64), compression=compression, compressionargs=options, metadata=None
+    )
+    content = bytearray(file.getvalue())
+    sides = (side, side) if form != "<I" else (14_999 << 14 | 14_999,)
+    struct.pack_into(form, content, content.index(marker) + after, *sides)
+    return bytes(content)
+
+
 LONG, SHORT, SIGNED = 16, 3, 17
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a page that follows itself": (lambda: big(page(1016)), "in a circle"),
@@ -322,8 +337,16 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a negative width": (lambda: big(page(width=(SIGNED, 1, -16))), "imagewidth is -16"),
     "two widths": (lambda: big(page(width=(4, 2, 16 << 32 | 16))), "imagewidth is (16, 16)"),
     "no offsets": (lambda: big(page(offsets=(LONG, 0, 0))), "of 1 tiles"),
-    "a JPEG without its tables": (lambda: big(page(compression=(SHORT, 1, 7))), "not a readable TIFF"),
+    "a JPEG without its tables": (
+        lambda: claim("jpeg", b"\xff\xc0", 5, ">HH", 64).replace(b"\xff\xdb", b"\xff\xfe"),
+        "not a readable TIFF (Quantization table",
+    ),
+    "a JPEG that is none": (lambda: big(page(compression=(SHORT, 1, 7))), "not a readable JPEG"),
     "a sub-page that is its own": (lambda: big(page(1016, more=(18, 1, 1016))), "in a circle"),
+    "a JPEG of 60,000 x 60,000 in a tile": (lambda: claim("jpeg", b"\xff\xc0", 5, ">HH"), "holds one of 60000×60000"),
+    "a JPEG 2000 likewise": (lambda: claim("jpeg2000", b"\xff\x51", 6, ">II"), "holds one of 60000×60000"),
+    "a PNG likewise": (lambda: claim("png", b"IHDR", 4, ">II"), "holds one of 60000×60000"),
+    "a WebP likewise": (lambda: claim("webp", b"VP8L", 9, "<I"), "holds one of 15000×15000"),
     "tags without end": (lambda: big(struct.pack("<Q", 2**40)), "tags in a page"),
 }
 
