@@ -15,6 +15,7 @@ from featpipe.errors import ImageError, PlanError, Problem, key_path
 from featpipe.graph import is_lazy, map_images
 from featpipe.images.header import Decoded, white
 from featpipe.images.refusal import Refused
+from featpipe.images.region import region_shape, region_spans
 from featpipe.images.values import channel_names, prepare, recoloured
 from featpipe.plan.check import shape_problems
 from featpipe.plan.program import Program
@@ -29,7 +30,7 @@ Float32 = npt.NDArray[np.float32]
 def extract(array: Any, pipeline: Pipeline | Mapping[str, Any] | str | Path) -> dict[str, Any]:
     """Compute the features of images at hand.
 
-    The pipeline's ``images`` options on values, colour and size apply as in a run; its path does not matter.
+    The pipeline's ``images`` options on values, colour, region and size apply as in a run; its path does not matter.
 
     Parameters
     ----------
@@ -68,6 +69,7 @@ def extract(array: Any, pipeline: Pipeline | Mapping[str, Any] | str | Path) -> 
         array = array[..., None]
     try:
         channels = channel_names(recoloured(array.shape[3], spec.images.color))
+        used = region_shape(spec.images, array.shape[1:3])
     except Refused as refusal:
         raise PlanError(f"the array {refusal}.") from None
     program = make_program(spec.features, channels)
@@ -76,7 +78,7 @@ def extract(array: Any, pipeline: Pipeline | Mapping[str, Any] | str | Path) -> 
         change = "Learn it with featpipe fit, and write bank: {file: bank.npz}."
         where = program.fits[0].location
         raise PlanError(Problem(key_path(where), what, change, where))
-    size = spec.images.size or array.shape[1:3]
+    size = spec.images.size or used
     shape = (int(size[0]), int(size[1]))
     problems = shape_problems(program, shape)
     if problems:
@@ -120,6 +122,7 @@ def _extract_lazily(program: Program, images: Images, array: Any, shape: tuple[i
 
 def _prepare(image: npt.NDArray[Any], images: Images) -> Float32:
     try:
-        return prepare(Decoded(image, full=white(image.dtype)), images)
+        rows, columns = region_spans(images, image.shape[:2])
+        return prepare(Decoded(image[slice(*rows), slice(*columns)], full=white(image.dtype)), images)
     except Refused as refusal:
         raise ImageError(f"an image {refusal}.") from None

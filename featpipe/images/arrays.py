@@ -13,7 +13,9 @@ import numpy as np
 from featpipe.errors import FeatpipeError
 from featpipe.images.buckets import list_marks
 from featpipe.images.labels import label
+from featpipe.images.omezarr import full_level, is_ome, level_axes
 from featpipe.images.refusal import Refused, check_readable, source_error
+from featpipe.images.region import region_origin, region_shape
 from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
 from featpipe.objects import is_url, open_objects
 from featpipe.plan.collection import Collection
@@ -24,7 +26,7 @@ INGESTED = "images"
 MOST_IMAGES = 10_000_000
 """Of one array: each has a name and numbers in memory, even where a few bytes of metadata make up all of them."""
 _SLAB_BYTES = 64 * 2**20
-_ORDERS = ("yx", "yxc", "nyx", "nyxc")
+_ORDERS = ("yx", "yxc", "cyx", "nyx", "nyxc", "ncyx")
 _AXIS_NAMES = {
     "y": "y", "height": "y", "row": "y", "rows": "y",
     "x": "x", "width": "x", "col": "x", "column": "x", "columns": "x",
@@ -76,18 +78,38 @@ def scan_npy(images: Images) -> Collection:
 
 
 def scan_zarr(images: Images) -> Collection:
-    """Scan a zarr array, or a group that ``featpipe ingest`` made."""
+    """Scan a zarr array, an OME-Zarr image, or a group that ``featpipe ingest`` made."""
     path = images.path.rstrip("/")
-    digest = remote_digest(path) if is_url(path) else _tree_digest(Path(path))
+    digest = _content(path)
     found = open_zarr(path)
     if hasattr(found, "dtype"):
         return scan_array(found, images, kind="zarr", root=path, digest=digest, names=_names(found))
     about = found.attrs.get("featpipe", {})
     if isinstance(about, Mapping) and about.get("kind") == INGESTED:
         return _scan_ingested(found, about, images, path, digest)
+    if is_ome(found):
+        return _scan_ome(found, images, path)
     arrays = sorted(name for name, _ in found.arrays())
     hint = f"Give one array: {path}/{arrays[0]}." if arrays else ""
     raise source_error("path", f"{path} is a zarr group of {', '.join(arrays) or 'no arrays'}, not one array.", hint)
+
+
+def _content(path: str) -> str:
+    return remote_digest(path) if is_url(path) else _tree_digest(Path(path))
+
+
+def _scan_ome(group: Any, images: Images, path: str) -> Collection:
+    """Scan the largest level of an OME-Zarr image."""
+    inner, axes = full_level(group, path)
+    if images.axes is not None:
+        what = f"{Path(path).name} is an OME-Zarr, which tells its axes itself."
+        raise source_error("axes", what, "Leave images.axes out.")
+    root = f"{path}/{inner}"
+    array = open_zarr(root)
+    if not hasattr(array, "dtype") or len(array.shape) != len(axes):
+        raise source_error("path", f"{root} is not an array of {len(axes)} axes, as the OME-Zarr says it is.")
+    ordered = level_axes(axes, array.shape, path)
+    return scan_array(array, images, kind="zarr", root=root, digest=_content(root), names=ordered)
 
 
 def _scan_ingested(group: Any, about: Mapping[str, Any], images: Images, path: str, digest: str) -> Collection:
@@ -98,6 +120,8 @@ def _scan_ingested(group: Any, about: Mapping[str, Any], images: Images, path: s
             f"{Path(path).name} was ingested with values: {about['values']}.",
             f"Use values: {about['values']}.",
         )
+    if images.region is not None and about["images"].get("region") is not None:
+        raise source_error("region", f"{Path(path).name} was cut when it was ingested.", "Leave images.region out.")
     classes, splits = [*group["label"].attrs["classes"], ""], [*group["split"].attrs["splits"], ""]
     columns = {
         "label": [classes[code] for code in group["label"][:].tolist()],
@@ -150,7 +174,8 @@ def scan_array(
     if n > MOST_IMAGES:
         raise source_error("path", f"the array holds {n:,} images; at most {MOST_IMAGES:,} are read.", "Split it.")
     height, width = shape[axes.index("y")], shape[axes.index("x")]
-    channels = shape[-1] if axes[-1] == "c" else 1
+    channels = shape[axes.index("c")] if "c" in axes else 1
+    height, width = _cut(images, height, width)
     seen = _seen(images, height, width, channels)
     size = (height, width) if images.size is None else (images.size[0], images.size[1])
     paths = [str(i) for i in range(n)] if paths is None else paths
@@ -167,7 +192,17 @@ def scan_array(
         heights=size[0] * there, widths=size[1] * there, channels=channel_names(seen),
         decoded_bytes=pixels * there, regions=size == (height, width), region_bytes=_chunk_bytes(array, axes),
         digest=hashlib.sha256(text.encode()).hexdigest(), source=digest, axes=axes, dtype=str(dtype), unreadable=bad,
+        origin=region_origin(images),
     )  # fmt: skip
+
+
+def _cut(images: Images, height: int, width: int) -> tuple[int, int]:
+    """Return height and width of the region that is used, in pixels."""
+    try:
+        return region_shape(images, (height, width))
+    except Refused as refused:
+        change = "Choose a part of the image, or leave images.region out."
+        raise source_error("region", f"the image {refused}.", change) from refused
 
 
 def _seen(images: Images, height: int, width: int, channels: int) -> int:
@@ -206,13 +241,15 @@ def slab_images(array: Any, axes: str) -> int:
 
 
 def resolve_axes(shape: Sequence[int], given: str | None, names: str = "") -> str:
-    """Return what an array's axes mean: ``yx``, ``yxc``, ``nyx`` or ``nyxc``.
+    """Return what an array's axes mean: ``yx``, ``yxc``, ``cyx``, ``nyx``, ``nyxc`` or ``ncyx``.
 
     Examples
     --------
     >>> resolve_axes((100, 32, 32, 3), None)
     'nyxc'
     """
+    if "." in names:
+        return names
     if given is not None:
         if len(given) != len(shape):
             raise source_error("axes", f"{given} names {len(given)} axes, the array {_times(shape)} has {len(shape)}.")

@@ -20,10 +20,13 @@ from featpipe.images.pillow import open_bmp, open_webp
 from featpipe.images.png import open_png
 from featpipe.images.ranges import open_file
 from featpipe.images.refusal import Refused, explain
+from featpipe.images.region import Spans, part_spans, region_shape
 from featpipe.images.tiff import open_tiff
 from featpipe.spec.pipeline import Images
 
 T = TypeVar("T")
+MOST_PARTS = 1000
+"""How many times ``max_pixels`` a file may hold that is read by parts."""
 
 for _name in ("imagecodecs", "tifffile"):
     # What matters of a file's flaws is raised; the rest would go to stderr, for want of a handler
@@ -46,17 +49,39 @@ def read_header(path: str | Opener, images: Images) -> Header:
     return _visit(path, images, lambda opened: opened.header)
 
 
-def decode(path: str | Opener, images: Images) -> Decoded:
-    """Decode one image, a file or what ``path`` opens, turned as ``images.orientation`` says, or raise ``Refused``.
+def decode(path: str | Opener, images: Images, part: Spans | None = None) -> Decoded:
+    """Decode the region of one image that ``images`` asks for, or a part of it, or raise ``Refused``.
 
-    With ``color: gray`` and ``luma: stored``, only the luma is decoded of files that store it.
+    It is turned as ``images.orientation`` says. With ``color: gray`` and ``luma: stored``, only the luma is decoded of
+    files that store it.
+
+    Parameters
+    ----------
+    path : str or Opener
+        Of a file, or what opens the bytes.
+    images : Images
+    part : (Span, Span), optional
+        Rows and columns of the region; where the file can only be decoded whole, the rest is thrown away.
     """
 
     def pixels(opened: Opened) -> Decoded:
+        header = opened.header
+        shape = header.shape(images.orientation)
+        wanted = part_spans(images, shape, part)
+        whole = (wanted[0].length, wanted[1].length) == shape
+        if not whole and opened.decode_part is not None and header.by_parts(images.orientation):
+            return opened.decode_part(wanted)
         decoded = opened.decode()
-        return turn(decoded, opened.header.orientation) if images.orientation == "apply" else decoded
+        upright = turn(decoded, header.orientation) if images.orientation == "apply" else decoded
+        return upright if whole else _cut(upright, wanted)
 
     return _visit(path, images, pixels)
+
+
+def _cut(decoded: Decoded, part: Spans) -> Decoded:
+    rows, columns = slice(*part[0]), slice(*part[1])
+    alpha = None if decoded.alpha is None else decoded.alpha[rows, columns]
+    return decoded._replace(samples=decoded.samples[rows, columns], alpha=alpha)
 
 
 def _visit(path: str | Opener, images: Images, use: Callable[[Opened], T]) -> T:
@@ -69,7 +94,7 @@ def _visit(path: str | Opener, images: Images, use: Callable[[Opened], T]) -> T:
             if found is None:
                 raise Refused("not a JPEG, PNG, TIFF, BMP or WebP image" if head else "is empty (0 bytes)")
             opened = _CODECS[found](file)
-            _check_size(opened.header, images.max_pixels)
+            _check_size(opened.header, images)
             return use(_with_luma(opened) if images.color == "gray" and images.luma == "stored" else opened)
     except (MemoryError, Refused):
         raise
@@ -84,12 +109,30 @@ def _with_luma(opened: Opened) -> Opened:
     return Opened(opened.header._replace(channels=1, stored=1), opened.decode_luma)
 
 
-def _check_size(header: Header, max_pixels: int) -> None:
+def _check_size(header: Header, images: Images) -> None:
+    """Refuse what is too large to be decoded at once: the image, or of one read by parts, a tile or the region."""
     height, width = header.height, header.width
     if height < 1 or width < 1:
         raise Refused(f"has no pixels ({height}×{width})")
-    if height * width > max_pixels:
-        raise Refused(f"has {height}×{width} = {height * width:,} pixels, more than images.max_pixels = {max_pixels:,}")
+    _check_area("a tile of ", header.tile or (1, 1), 1, images.max_pixels)
+    if not header.by_parts(images.orientation) or (images.size is not None and images.region is None):
+        refuse_many_pixels(header, images)
+        return
+    _check_area("", (height, width), MOST_PARTS, images.max_pixels)
+    if images.region is not None and images.size is not None:
+        _check_area("a region of ", region_shape(images, header.shape(images.orientation)), 1, images.max_pixels)
+
+
+def refuse_many_pixels(header: Header, images: Images) -> None:
+    """Raise ``Refused`` if an image is too large to be decoded whole."""
+    _check_area("", (header.height, header.width), 1, images.max_pixels)
+
+
+def _check_area(what: str, shape: tuple[int, int], times: int, max_pixels: int) -> None:
+    area = shape[0] * shape[1]
+    if area > times * max_pixels:
+        limit = f"{f'{times:,} × ' if times > 1 else ''}images.max_pixels = {max_pixels:,}"
+        raise Refused(f"has {what}{shape[0]}×{shape[1]} = {area:,} pixels, more than {limit}")
 
 
 def turn(decoded: Decoded, orientation: int) -> Decoded:

@@ -9,8 +9,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.geometry.axis import Span
+
 Format = Literal["JPEG", "PNG", "TIFF", "BMP", "WebP"]
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".svs", ".bmp", ".webp"})
 """Of the files that make up a directory's collection, in lower case."""
 ORIENTATION = 0x0112
 """The EXIF and TIFF tag."""
@@ -33,11 +35,21 @@ class Header(NamedTuple):
     """The value of white."""
     alpha: bool = False
     orientation: int = 1
+    tile: tuple[int, int] | None = None
+    """Height and width of what is decoded at once, in pixels; None for the whole image."""
+    parts: bool = False
+    """Whether it pays to read a part alone."""
+    part_bytes: int = 0
+    """Most memory that reading any part takes beside its pixels."""
 
     def shape(self, orientation: str) -> tuple[int, int]:
         """Return height and width in pixels, turned where ``orientation`` is ``apply``."""
         turned = orientation == "apply" and self.orientation >= 5
         return (self.width, self.height) if turned else (self.height, self.width)
+
+    def by_parts(self, orientation: str) -> bool:
+        """Return whether a part of the upright image can be read without the rest of the file."""
+        return self.parts and (orientation == "ignore" or self.orientation == 1)
 
 
 class Decoded(NamedTuple):
@@ -62,6 +74,8 @@ class Opened(NamedTuple):
     decode: Callable[[], Decoded]
     decode_luma: Callable[[], Decoded] | None = None
     """Decode gray alone, where the file stores it beside the colours."""
+    decode_part: Callable[[tuple[Span, Span]], Decoded] | None = None
+    """Decode some rows and columns of the stored image alone."""
 
 
 def white(dtype: np.dtype[Any]) -> float:

@@ -22,6 +22,7 @@ from featpipe.images.header import Header, white
 from featpipe.images.media import open_medium
 from featpipe.images.reader import Reader, open_reader
 from featpipe.images.refusal import image_error, source_error
+from featpipe.images.region import region_shape
 from featpipe.images.scan import scan
 from featpipe.images.values import recolour
 from featpipe.plan.collection import Collection
@@ -150,12 +151,15 @@ def _stored_dtype(images: Images, collection: Collection) -> np.dtype[Any]:
 def _is_colour(collection: Collection) -> bool:
     """Tell whether a stack of arrays holds several channels, whatever the chain sees of them."""
     open_array = arrays.open_npy if collection.kind == "npy" else arrays.open_zarr
-    return collection.axes.endswith("c") and open_array(collection.root).shape[-1] > 1
+    if "c" not in collection.axes:
+        return False
+    return bool(open_array(collection.root).shape[collection.axes.index("c")] > 1)
 
 
 def _kept_dtype(header: Header, images: Images) -> str:
     """Return the type of a file's numbers if they stay as they are, else nothing."""
-    resized = images.size is not None and header.shape(images.orientation) != tuple(images.size)
+    shape = region_shape(images, header.shape(images.orientation))
+    resized = images.size is not None and shape != tuple(images.size)
     blended = images.alpha == "white" and header.alpha
     mixed = images.color == "gray" and header.channels > 1
     scaled = header.full != white(np.dtype(header.dtype))

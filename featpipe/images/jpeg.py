@@ -53,6 +53,12 @@ def open_jpeg(file: BinaryIO) -> Opened:
     return Opened(header, partial(_decode, file, header, markers), luma)
 
 
+def frame_shape(file: BinaryIO) -> tuple[int, int]:
+    """Return height and width that a JPEG's frame header gives, in pixels; height 0 where a later marker tells it."""
+    frame = _walk(file).frame
+    return int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+
+
 def _walk(file: BinaryIO) -> _Markers:
     file.seek(2)
     process, frame, orientation, jfif, adobe = 0, b"", 1, False, b""

@@ -15,6 +15,7 @@ from featpipe.images.decode import decode
 from featpipe.images.header import Decoded, white
 from featpipe.images.media import Medium, open_medium, opener
 from featpipe.images.refusal import Refused, explain, image_error
+from featpipe.images.region import part_spans
 from featpipe.images.resize import Scratch
 from featpipe.images.values import prepare
 from featpipe.plan.collection import Collection
@@ -32,7 +33,7 @@ class Reader:
     def __init__(self, images: Images, collection: Collection, array: Any = None) -> None:
         self.images = images
         self.collection = collection
-        # For a region, which is only read where the image has its size already
+        # For a part, which is only read where the image has its size already
         self._unsized = images.model_copy(update={"size": None})
         self._given = array
         self._opened: tuple[Any, int] | None = None
@@ -125,22 +126,26 @@ class Reader:
     def _load(self, index: int, region: tuple[Span, Span] | None) -> Decoded:
         collection = self.collection
         if not collection.is_array:
-            return decode(opener(self._medium(), index), self.images)
+            return decode(opener(self._medium(), index), self.images, region)
         array, several = self._array()
-        rows, columns = (slice(span.start, span.stop) for span in region) if region else (slice(None), slice(None))
+        axes = collection.axes
+        shape = (int(array.shape[axes.index("y")]), int(array.shape[axes.index("x")]))
+        rows, columns = (slice(*span) for span in part_spans(self.images, shape, region))
+        at = {"n": index, "y": rows, "x": columns, "c": slice(None), ".": 0}
         try:
-            if not collection.axes.startswith("n"):
-                samples = np.asarray(array[rows, columns])
-            elif several > 1:
-                samples = self._slab(array, index, several)[index % several, rows, columns]
+            if several > 1:
+                slab = self._slab(array, index, several)
+                samples = slab[tuple({**at, "n": index % several}[axis] for axis in axes)]
             else:
-                samples = np.asarray(array[index, rows, columns])
+                samples = np.asarray(array[tuple(at[axis] for axis in axes)])
         except MemoryError:
             raise
         except Exception as error:  # damaged chunks fail in many ways
             raise explain(error, "part of the array") from error
-        if not collection.axes.endswith("c"):
+        if "c" not in axes:
             samples = samples[..., None]
+        elif not axes.endswith("c"):
+            samples = np.moveaxis(samples, 0, -1)
         return Decoded(samples, white(samples.dtype))
 
     def _slab(self, array: Any, index: int, several: int) -> Any:

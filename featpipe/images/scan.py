@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.images import arrays, folders
-from featpipe.images.decode import decoding_bytes
+from featpipe.images.decode import decoding_bytes, refuse_many_pixels
 from featpipe.images.files import probe_headers
 from featpipe.images.header import Header
 from featpipe.images.labels import Labelling, label
@@ -19,6 +19,7 @@ from featpipe.images.listing import Listing
 from featpipe.images.media import open_medium
 from featpipe.images.places import find_local, find_remote
 from featpipe.images.refusal import Refused, check_readable, source_error
+from featpipe.images.region import region_origin, region_shape
 from featpipe.images.resize import wrong_size
 from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
 from featpipe.objects import is_url
@@ -29,6 +30,8 @@ _SAMPLE = 64
 _LOCAL, _REMOTE = 4, 32
 """Threads that read headers."""
 _LEAST_BYTES = 16 * 2**20
+_EDGE = 256
+"""Of a part so small that preparing it takes as much as a larger one does."""
 
 
 def scan(images: Images) -> Collection:
@@ -74,6 +77,8 @@ def _collect(images: Images, listing: Listing) -> Collection:
     headers = probe_headers(open_medium(listing), rows, images, threads=_REMOTE if is_url(listing.root) else _LOCAL)
     failed = dict(listing.missing)
     refused = {i: why for i, header in headers.items() if (why := _refusal(header, images))}
+    parts = probed and _by_parts(headers, refused, images)
+    refused |= {i: why for i in headers if i not in refused and (why := _excess(headers[i], images, parts))}
     if probed:
         failed |= refused
     unreadable = {i: failed[k] for i, k in enumerate(same) if k in failed}
@@ -86,9 +91,10 @@ def _collect(images: Images, listing: Listing) -> Collection:
         splits=labelling.splits, split_names=labelling.split_names,
         heights=heights, widths=widths, channels=_channels(images, paths, good),
         decoded_bytes=_decoded_bytes(images, same, good, listing, unreadable, probed=probed),
-        regions=False, digest=_digest(listing, labelling), stamps=_stamps(listing),
-        found=listing.kind in {"files", "objects"} and listing.columns is None,
+        regions=parts, region_bytes=_part_bytes(good, images), digest=_digest(listing, labelling),
+        stamps=_stamps(listing), found=listing.kind in {"files", "objects"} and listing.columns is None,
         dtype=_common_dtype(good), unreadable=unreadable, places=listing.places, odd_names=listing.odd_names,
+        origin=region_origin(images),
     )  # fmt: skip
 
 
@@ -107,10 +113,37 @@ def _refusal(header: Header | str, images: Images) -> str:
         recoloured(header.channels, images.color)
     except Refused as refused:
         return str(refused)
-    shape = header.shape(images.orientation)
+    try:
+        shape = region_shape(images, header.shape(images.orientation))
+    except Refused as refused:
+        return str(refused)
     if images.fit == "error" and images.size is not None and shape != tuple(images.size):
         return wrong_size(shape, images.size)
     return ""
+
+
+def _by_parts(headers: Mapping[int, Header | str], refused: Mapping[int, str], images: Images) -> bool:
+    """Return whether blocks of every readable image can be read without reading it whole."""
+    good = (header for i, header in headers.items() if i not in refused and isinstance(header, Header))
+    return images.size is None and all(header.by_parts(images.orientation) for header in good)
+
+
+def _excess(header: Header | str, images: Images, parts: bool) -> str:
+    """Return why an image is too large, where it will be decoded whole after all, because others have to be."""
+    if parts or isinstance(header, str) or images.region is not None:
+        return ""
+    try:
+        refuse_many_pixels(header, images)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+def _part_bytes(good: Mapping[int, Header], images: Images) -> int:
+    """Bound what reading a part of any image takes beside its pixels, in bytes; 0 where none is read by parts."""
+    parts = [header for header in set(good.values()) if header.by_parts(images.orientation)]
+    least = max((preparing_bytes((_EDGE, _EDGE, header.channels), images) for header in parts), default=0)
+    return least + max((header.part_bytes for header in parts), default=0)
 
 
 def _shapes(
@@ -118,7 +151,7 @@ def _shapes(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return heights and widths as the chain sees them, in pixels."""
     if images.size is None:
-        known = {i: header.shape(images.orientation) for i, header in good.items()}
+        known = {i: region_shape(images, header.shape(images.orientation)) for i, header in good.items()}
         shapes = np.array([known.get(i, (0, 0)) for i in same], np.int64).reshape(-1, 2)
     else:
         shapes = np.tile(np.array(images.size, np.int64), (len(same), 1))
@@ -168,15 +201,18 @@ def reading_bytes(header: Header, file_bytes: int, images: Images) -> int:
 
     It includes the prepared image itself, which a reader of blocks keeps.
     """
-    stored = header.height * header.width * header.stored * np.dtype(header.dtype).itemsize
     blended = images.alpha == "white" and header.alpha
     prepared = preparing_bytes(_shape(header, images), images, blended=blended)
+    if header.by_parts(images.orientation):
+        height, width, _ = _shape(header, images)
+        header, file_bytes = header._replace(height=height, width=width), 0
+    stored = header.height * header.width * header.stored * np.dtype(header.dtype).itemsize
     return max(decoding_bytes(header, file_bytes), stored + prepared)
 
 
 def _shape(header: Header, images: Images) -> tuple[int, int, int]:
-    """Return height, width and channels as decoded, upright."""
-    return (*header.shape(images.orientation), header.channels)
+    """Return height, width and channels of the part that is used, upright."""
+    return (*region_shape(images, header.shape(images.orientation)), header.channels)
 
 
 def _digest(listing: Listing, labelling: Labelling) -> str:

@@ -225,7 +225,8 @@ class Budget:
         nodes = {m.node for m in batched}
         widest = max(self.shapes[self.program.nodes[grid].parent][1] for grid in first_grids(self.program, nodes))
         tiles = max(1, ceil_div(widest, TILE))
-        room = max(1, self.resources.task_bytes // 2)
+        fixed = self.collection.region_bytes  # taken by the smallest piece too
+        room = max(1, (self.resources.task_bytes + fixed) // 2)
         pieces = replace(pieces, stream=(TILE, tiles * TILE))
         while tiles > 1 and sum(self._stream_parts(nodes, pieces).values()) > room:
             tiles = ceil_div(tiles, 2)

@@ -37,7 +37,7 @@ class Places:
 class Collection:
     """A frozen list of images: where each is, what it is labelled, how large it will be.
 
-    Sizes are those of the image that the chain sees: after EXIF orientation and after ``size``.
+    Sizes are those of the image that the chain sees: after EXIF orientation, ``region`` and ``size``.
     """
 
     kind: Literal["files", "objects", "tar", "zip", "parquet", "npy", "zarr", "array"]
@@ -70,7 +70,7 @@ class Collection:
     found: bool = False
     """Whether images were found by looking, as those of a directory, so that their order means nothing."""
     axes: str = ""
-    """What the axes of an array mean ("nyxc", ...); empty for files."""
+    """What the axes of an array mean ("nyxc", ...), a dot for one of length 1 that is left out; empty for files."""
     region_bytes: int = 0
     """Most memory that reading any part takes besides, in bytes: the chunks that hold it."""
     dtype: str = "uint8"
@@ -81,6 +81,8 @@ class Collection:
     """Where the images lie in archives, tables or object stores."""
     odd_names: dict[int, str] = field(default_factory=dict)
     """Names of files that are not UTF-8, as the system gives them; ``paths`` shows their odd bytes as ``\\xe9``."""
+    origin: tuple[int, int] = (0, 0)
+    """Row and column, in the whole image, of the first pixel that the chain sees; zeros where parts are resized."""
 
     def __post_init__(self) -> None:
         if len(self.stamps) != len(self.paths):

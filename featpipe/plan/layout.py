@@ -33,6 +33,8 @@ def array_plan(plan: Plan, map_index: int, image: int) -> ArrayPlan:
     features = len(a_map.features)
     relative = a_map.stacked and not plan.collection.uniform
     y, x = (positions(plan.program, a_map.node, shape, axis, relative=relative) for axis in (0, 1))
+    if not relative:
+        y, x = y + plan.collection.origin[0], x + plan.collection.origin[1]
     item = np.dtype(plan.pipeline.store.dtype).itemsize
     if a_map.batched:
         shard, chunk = _batched_pieces((height, width, features), plan.batch if a_map.stacked else 1, item)

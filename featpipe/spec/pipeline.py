@@ -36,6 +36,38 @@ def _read_split(value: object) -> object:
     return value
 
 
+def _read_range(value: object) -> object:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise wrong(Flaw(f"must be [start, stop] in pixels, got {describe(value)}."))
+    return value
+
+
+def _is_range(value: list[int]) -> list[int]:
+    if value[0] >= value[1]:
+        raise wrong(Flaw(f"must start before it stops, got {value}."))
+    return value
+
+
+Range = Annotated[
+    list[Whole], BeforeValidator(_read_range), Field(min_length=2, max_length=2), AfterValidator(_is_range)
+]
+
+
+class Region(Spec):
+    """A part of every image, in pixels: rows ``y`` and columns ``x``, each ``[start, stop]`` with ``stop`` left out."""
+
+    y: Range | None = None
+    """All rows unless given."""
+    x: Range | None = None
+    """All columns unless given."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Region:
+        if self.y is None and self.x is None:
+            raise wrong(Flaw("must give y or x.", "Write {y: [0, 512], x: [0, 512]}, or leave region out."))
+        return self
+
+
 class Images(Spec):
     """Which images, and what becomes of them before the first layer."""
 
@@ -62,18 +94,23 @@ class Images(Spec):
     """Transparency: dropped, or blended onto white."""
     orientation: Literal["apply", "ignore"] = "apply"
     """Whether to turn images as their EXIF orientation says."""
+    region: Region | None = None
+    """``{y: [start, stop], x: [start, stop]}`` in pixels of the upright image: the part of every image that is used,
+    cut out before ``size``. Padding starts at its edges, as if it were the image. The store's ``y`` and ``x`` count
+    from the whole image's corner unless the part is resized. TIFFs, ``.npy`` and zarr are read only where needed."""
     size: Pair | None = None
     """``[y, x]`` in pixels; native size unless given."""
     fit: Literal["crop", "pad", "stretch", "error"] = "crop"
     """How an image of another shape comes to ``size``."""
     values: Literal["unit", "raw"] = "unit"
     """unit divides integers by their type's maximum, so that they lie in [0, 1]; raw leaves them."""
-    axes: Literal["yx", "yxc", "nyx", "nyxc"] | None = None
+    axes: Literal["yx", "yxc", "cyx", "nyx", "nyxc", "ncyx"] | None = None
     """What the axes of a ``.npy`` or ``.zarr`` array mean, where their number does not tell."""
     on_error: Literal["skip", "fail"] = "skip"
     """An unreadable image: skip keeps its row with ``ok`` false and reports why; fail ends the run."""
     max_pixels: Count = 500_000_000
-    """Larger image files are refused before they are decoded."""
+    """Larger image files are refused before they are decoded. Of files that are read by parts (TIFFs of tiles or
+    strips) it limits what is decoded at once, a tile; the file may have 1,000 times as many pixels."""
 
 
 class Branch(Spec):

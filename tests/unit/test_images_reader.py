@@ -131,8 +131,8 @@ def test_ambiguous_and_impossible_axes_are_refused(tmp_path: Path) -> None:
     assert "has 5 axes" in complaint(path)
     np.save(path, np.zeros((0, 2, 3)))
     assert "is empty" in complaint(path)
-    zarr.create_array(str(tmp_path / "b.zarr"), shape=(2, 3, 4, 4), dtype="u1", dimension_names=["n", "C", "y", "x"])
-    assert "the array's axes are ncyx" in complaint(tmp_path / "b.zarr")
+    zarr.create_array(str(tmp_path / "b.zarr"), shape=(2, 3, 4, 4), dtype="u1", dimension_names=["n", "y", "C", "x"])
+    assert "the array's axes are nycx" in complaint(tmp_path / "b.zarr")
     zarr.create_array(str(tmp_path / "c.zarr"), shape=(9, 7, 3), dtype="u1", dimension_names=["row", "col", "band"])
     assert reader(tmp_path / "c.zarr").collection.axes == "yxc"
 
