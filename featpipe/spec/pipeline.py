@@ -71,8 +71,8 @@ class Images(Spec):
     """Which images, and what becomes of them before the first layer."""
 
     path: PathText
-    """A directory, a glob, an image, a manifest ``.csv``, a ``.npy`` stack, or a ``.zarr`` (OME-Zarr too); absolute once
-    the pipeline is read."""
+    """A directory, a glob, an image, a manifest ``.csv``, a ``.npy`` stack, or a ``.zarr`` (OME-Zarr too); absolute
+    once the pipeline is read."""
     labels: str | None = None
     """``folders``, ``none``, or a column of the manifest; found out unless given."""
     split: Annotated[
