@@ -74,8 +74,9 @@ class Images(Spec):
     path: PathText
     """Where they are: a directory or a glob of images, an image, a manifest (``.csv``, or ``.parquet`` with a column
     ``path``), archives (``.tar``, ``.zip``), tables of images (``.parquet`` with a column of their bytes), a ``.npy``
-    stack or a ``.zarr``. All but ``.npy`` may also be in an object store: ``s3://BUCKET/PATH``, ``gs://``, ``az://``.
-    Several archives or tables are a glob, or the directory they are in. Absolute once the pipeline is read."""
+    stack or a ``.zarr`` (OME-Zarr too). All but ``.npy`` may also be in an object store: ``s3://BUCKET/PATH``,
+    ``gs://``, ``az://``. Several archives or tables are a glob, or the directory they are in. Absolute once the
+    pipeline is read."""
     labels: str | None = None
     """``folders``, ``none``, or a column of the manifest or table; found out unless given. In an archive ``label``
     is the column of what WebDataset's ``.cls`` members hold, or ``label`` in its ``.json`` ones."""

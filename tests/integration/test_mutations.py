@@ -22,7 +22,7 @@ from PIL import Image
 import featpipe
 
 GOOD, MUTATED = int(os.environ.get("GOOD", "48")), int(os.environ.get("MUTATED", "240"))
-FORMATS = {"jpg": {"quality": 90}, "png": {}, "tif": {}, "webp": {"lossless": True}}
+FORMATS: dict[str, dict[str, Any]] = {"jpg": {"quality": 90}, "png": {}, "tif": {}, "webp": {"lossless": True}}
 LAYERS: list[Any] = [{"convolve": {"bank": "sobel"}}, "modulus", {"pool": {"mean": {"grid": [2, 2]}}}]
 RUN = """
 import resource, subprocess, sys
@@ -40,7 +40,7 @@ def encode(seed: int, ending: str) -> bytes:
     waves = 127 + 90 * np.sin(x / (3 + seed % 5))[..., None] * np.cos(y / 4)[..., None] * [1, 0.5, -1]
     pixels = np.clip(waves + rng.normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
     file = io.BytesIO()
-    options: dict[str, Any] = dict(FORMATS[ending])
+    options: dict[str, Any] = {**FORMATS[ending]}
     if ending == "tif":
         options["compression"] = [None, "tiff_lzw", "tiff_adobe_deflate", "jpeg"][seed // 4 % 4]
     Image.fromarray(pixels).save(file, {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper()), **options)
