@@ -141,10 +141,7 @@ class _Dispatch:
         self.heard = self.staffed = time.monotonic()
 
     def run(self, tasks: Iterator[int]) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sending large graph")
-            # As a task of its own, it is made again should all who hold it die
-            self.sent = self.client.submit(_take, self.shared, pure=False, key=f"featpipe-{self.shared.name}")
+        self._share()
         try:
             self._look()
             self._fill(tasks)
@@ -157,6 +154,12 @@ class _Dispatch:
         finally:
             with suppress(Exception):
                 self.client.cancel([self.sent, *(future for future, _ in self.running.values())], force=True)
+
+    def _share(self) -> None:
+        """Send the job, as a task of its own: it is made again should all who hold it die."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            self.sent = self.client.submit(_take, self.shared, pure=False, key=f"featpipe-{uuid.uuid4().hex}")
 
     def _fill(self, tasks: Iterator[int]) -> None:
         while len(self.running) < self.window and not self.stop.is_set():
@@ -172,6 +175,8 @@ class _Dispatch:
         future.add_done_callback(self.arrivals.put)
 
     def _submit(self, function: Callable[..., Any], name: str, *arguments: Any) -> Any:
+        if self.sent.status == "error":
+            self._share()
         key = f"featpipe-{self.shared.name}-{name}"
         return self.client.submit(function, self.sent, *arguments, pure=False, key=key)
 
@@ -233,8 +238,7 @@ class _Dispatch:
         spans: list[Span] = [job.images(index)]
         while spans:
             one = spans.pop()
-            name = f"try-{index}-{self.attempts[index]}-{one.start}-{one.stop}"
-            _, failed = self._outcome(self._submit(_try_shared, name, index, one))
+            failed = self._try(index, one)
             if failed is None:
                 continue
             if not _is_killed(failed):
@@ -245,6 +249,17 @@ class _Dispatch:
                 middle = (one.start + one.stop) // 2
                 spans += [Span(middle, one.stop), Span(one.start, middle)]
         self._send(index)
+
+    def _try(self, index: int, images: Span) -> BaseException | None:
+        """Try some images of a task; return what it failed of, if it was this that failed and not what it needs."""
+        failed: BaseException | None = None
+        for attempt in range(ATTEMPTS):
+            name = f"try-{index}-{self.attempts[index]}-{images.start}-{images.stop}-{attempt}"
+            future = self._submit(_try_shared, name, index, images)
+            _, failed = self._outcome(future)
+            if failed is None or not _is_killed(failed) or getattr(failed, "task", future.key) == future.key:
+                break
+        return failed
 
     def _look(self) -> None:
         """Look, once in a while, whether the scheduler is there, and who works."""

@@ -222,14 +222,15 @@ def test_a_scheduler_that_dies_ends_the_run_and_another_goes_on(tmp_path: Path, 
 
 DEADLY = """
 import os, signal
-from featpipe.images import decode
-real = decode.decode
-def deadly(path, *rest, **options):
-    if "0005" in str(path) or "0011" in str(path):
+from featpipe.images import png
+real = getattr(png._decode, "real", png._decode)  # Dask imports a preloaded module and loads it again
+def deadly(file, header):
+    file.seek(0)
+    if b"deadly" in file.read():
         os.kill(os.getpid(), signal.SIGSEGV)
-    return real(path, *rest, **options)
-import featpipe.images.reader as reader
-reader.decode = deadly
+    return real(file, header)
+deadly.real = real
+png._decode = deadly
 """
 
 
@@ -237,7 +238,10 @@ def test_an_image_that_kills_its_worker_is_found_and_left_out(tmp_path: Path, pr
     (tmp_path / "photos").mkdir()
     for i in range(12):
         noise = np.random.default_rng(i).integers(0, 256, (32, 32), np.uint8)
-        Image.fromarray(noise).save(tmp_path / "photos" / f"{i:04}.png")
+        file = tmp_path / "photos" / f"{i:04}.png"
+        Image.fromarray(noise).save(file)
+        if i in (5, 11):
+            file.write_bytes(file.read_bytes() + b"deadly")
     data = {"images": {"path": "photos"}, "features": {"edges": EDGES}, "store": {"path": "out.zarr", "batch": 4}}
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(data))
     (tmp_path / "deadly.py").write_text(DEADLY)
