@@ -20,6 +20,10 @@ from featpipe.plan.schedule import node_shapes
 from featpipe.spec.pipeline import Pipeline
 
 
+IMAGE_BYTES = 1000
+"""What a process holds of each image of the collection: name, size, label, place."""
+
+
 def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources, kept: Kept | None = None) -> Plan:
     """Decide everything about a run without reading a pixel.
 
@@ -44,7 +48,8 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources, 
     collection, notes = exclude_misfits(program, collection, pipeline.images.on_error)
     refuse_unequal_images(program, collection)
     kernels = weight_bytes(program, node_shapes(program, collection.shape))
-    resources = replace(resources, base_bytes=resources.base_bytes + kernels)
+    held = kernels + IMAGE_BYTES * len(collection)
+    resources = replace(resources, base_bytes=resources.base_bytes + held)
     budget = Budget(pipeline, collection, program, resources, kept or Kept())
     large = budget.asked_block is not None or budget.needs_blocks()
     maps = _make_maps(program, collection, large=large)
