@@ -33,6 +33,8 @@ for _name in ("imagecodecs", "tifffile"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
+DECODERS = {"JPEG": "simplejpeg", "PNG": "imagecodecs", "TIFF": "tifffile", "BMP": "Pillow", "WebP": "Pillow"}
+"""Who reads what, told with what they could not read."""
 _CODECS: dict[Format, Callable[[BinaryIO], Opened]] = {
     "JPEG": open_jpeg,
     "PNG": open_png,
@@ -99,7 +101,7 @@ def _visit(path: str | Opener, images: Images, use: Callable[[Opened], T]) -> T:
     except (MemoryError, Refused):
         raise
     except Exception as error:  # decoders raise what they like on damaged files
-        raise explain(error, found or "image") from error
+        raise explain(error, found or "image", DECODERS.get(found or "", "")) from error
 
 
 def _with_luma(opened: Opened) -> Opened:

@@ -16,16 +16,25 @@ class Refused(Exception):  # noqa: N818 - it is no error yet: who catches it kno
     """Why one image cannot be used, as the end of the sentence ``photo.jpg: ...``."""
 
 
-def explain(error: Exception, what: str = "image") -> Refused:
-    """Return the refusal that an exception of the file system or of a decoder means."""
+def explain(error: Exception, what: str = "image", decoder: str = "") -> Refused:
+    """Return the refusal that an exception of the file system or of a decoder means.
+
+    Parameters
+    ----------
+    error : Exception
+    what : str
+        That was to be read.
+    decoder : str
+        Who was to read it.
+    """
     if isinstance(error, Refused):
         return error
     if isinstance(error, FileNotFoundError):
         return Refused("no such file")
     if isinstance(error, OSError) and error.strerror:
         return Refused(f"cannot be opened ({error.strerror.lower()})")
-    text = " ".join(str(error).split())
-    return Refused(f"not a readable {what} ({text[:200] or type(error).__name__})")
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return Refused(f"not a readable {what} ({decoder}: {text})" if decoder else f"not a readable {what} ({text})")
 
 
 def image_error(name: str, reason: str) -> ImageError:

@@ -19,7 +19,6 @@ from featpipe.plan.resolve import make_program
 from featpipe.plan.schedule import node_shapes
 from featpipe.spec.pipeline import Pipeline
 
-
 IMAGE_BYTES = 1000
 """What a process holds of each image of the collection: name, size, label, place."""
 

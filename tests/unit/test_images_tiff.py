@@ -339,7 +339,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "no offsets": (lambda: big(page(offsets=(LONG, 0, 0))), "of 1 tiles"),
     "a JPEG without its tables": (
         lambda: claim("jpeg", b"\xff\xc0", 5, ">HH", 64).replace(b"\xff\xdb", b"\xff\xfe"),
-        "not a readable TIFF (Quantization table",
+        "not a readable TIFF (tifffile: Quantization table",
     ),
     "a JPEG that is none": (lambda: big(page(compression=(SHORT, 1, 7))), "not a readable JPEG"),
     "a sub-page that is its own": (lambda: big(page(1016, more=(18, 1, 1016))), "in a circle"),
