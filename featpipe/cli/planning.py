@@ -92,11 +92,12 @@ def _opened(cluster: Cluster, *, quiet: bool) -> Iterator[Workers]:
     """Open a cluster, and say where it can be looked at."""
     from featpipe.graph import is_exposed, open_workers
 
-    if is_exposed(cluster):
-        say(f"featpipe: {cluster.address} is not encrypted: whoever reaches it can run code there. Use tls://.")
     with ExitStack() as stack:
         with waiting("looking for the cluster …", quiet=quiet):
             workers = stack.enter_context(open_workers(cluster))
+        if is_exposed(workers.connection.address):
+            where = workers.connection.address
+            say(f"featpipe: {where} is not encrypted: whoever reaches it can run code there. Use tls://.")
         yield workers
 
 

@@ -38,6 +38,8 @@ TICK = 1.0
 """Seconds between two looks at who works."""
 PATIENCE = 30.0
 """Seconds that a scheduler may be silent before a run gives up."""
+ANSWER = 10.0
+"""Seconds to wait for each of its answers meanwhile."""
 STARVING = 300.0
 """Seconds that workers may be missing, where nobody was asked for more of them."""
 ATTEMPTS = 5
@@ -138,6 +140,7 @@ class _Dispatch:
         self.seen: set[str] = set()
         self.window = WINDOW
         self.looked = 0.0
+        self.leaving = False
         self.heard = self.staffed = time.monotonic()
 
     def run(self, tasks: Iterator[int]) -> None:
@@ -147,6 +150,7 @@ class _Dispatch:
             self._fill(tasks)
             while self.running:
                 self._take_in()
+                self._leave_out()
                 self._look()
                 self._fill(tasks)
                 if not self.running and self.suspects and not self.stop.is_set():
@@ -180,6 +184,14 @@ class _Dispatch:
         key = f"featpipe-{self.shared.name}-{name}"
         return self.client.submit(function, self.sent, *arguments, pure=False, key=key)
 
+    def _leave_out(self) -> None:
+        """Once the run is stopped, let workers pass over tasks that were sent to them and have not begun."""
+        if not self.stop.is_set() or self.leaving:
+            return
+        self.leaving = True
+        with suppress(OSError, TimeoutError):
+            self.connection.ask(_broadcast, self.client, _leave, self.shared.name, seconds=ANSWER)
+
     def _take_in(self) -> None:
         """Wait for futures to be done, and deal with all that are: asked for together, they cost less."""
         arrived = []
@@ -191,7 +203,8 @@ class _Dispatch:
         done = [future for future in known if future.status == "finished"]
         receipts: dict[str, Any] = {}
         with suppress(Exception):  # each is asked for by itself then
-            receipts = dict(zip([future.key for future in done], self.client.gather(done), strict=True))
+            found = self.connection.ask(_gather, self.client, done, seconds=PATIENCE)
+            receipts = dict(zip([future.key for future in done], found, strict=True))
         for future in known:
             self._arrived(future, receipts)
 
@@ -201,7 +214,8 @@ class _Dispatch:
         del self.running[future.key]
         if error is None:
             self.attempts.pop(index, None)
-            self.on_receipt(receipt)
+            if receipt is not None:
+                self.on_receipt(receipt)
         elif _is_killed(error):
             self.suspects.append((index, error))
         elif isinstance(error, FeatpipeError) or self.attempts[index] >= ATTEMPTS:
@@ -214,6 +228,7 @@ class _Dispatch:
         from distributed import TimeoutError as Late
 
         while True:
+            self._leave_out()
             self._look()
             if future.status == "cancelled":
                 raise self._gone()
@@ -236,7 +251,7 @@ class _Dispatch:
             raise RunError(Problem("cluster", what, change)) from error
         known = self.without.setdefault(index, {})
         spans: list[Span] = [job.images(index)]
-        while spans:
+        while spans and not self.stop.is_set():
             one = spans.pop()
             failed = self._try(index, one)
             if failed is None:
@@ -248,7 +263,8 @@ class _Dispatch:
             else:
                 middle = (one.start + one.stop) // 2
                 spans += [Span(middle, one.stop), Span(one.start, middle)]
-        self._send(index)
+        if not self.stop.is_set():
+            self._send(index)
 
     def _try(self, index: int, images: Span) -> BaseException | None:
         """Try some images of a task; return what it failed of, if it was this that failed and not what it needs."""
@@ -267,20 +283,23 @@ class _Dispatch:
         if now - self.looked < TICK:
             return
         self.looked = now
-        workers: Mapping[str, Any] | None = None
+        workers: Mapping[str, int] | None = None
         if self.client.status == "running":
             with suppress(OSError, TimeoutError):
-                workers = self.connection.workers()
+                workers = self.connection.threads(ANSWER)
+        now = time.monotonic()
         if workers is None:
             if self.client.status == "closed" or now - self.heard > PATIENCE:
                 raise self._gone()
             return
         self.heard = now
-        threads = sum(int(worker["nthreads"]) for worker in workers.values())
+        threads = sum(workers.values())
         self.window = WINDOW * max(1, threads)
         self.seen |= set(workers)
         if workers:
             self.staffed = now
+        elif self.stop.is_set():
+            self.running.clear()  # nobody is left to finish them
         elif not self.connection.grows and now - self.staffed > STARVING:
             what = f"the scheduler at {self.connection.address} has had no workers for {STARVING:.0f} s."
             raise RunError(Problem("cluster", what, "Start workers, then run again: it goes on from here."))
@@ -292,6 +311,14 @@ class _Dispatch:
     def _gone(self) -> RunError:
         what = f"the scheduler at {self.connection.address} is gone."
         return RunError(Problem("cluster", what, "Start it, then run again: it goes on from here."))
+
+
+async def _gather(client: Any, futures: list[Any]) -> Any:
+    return await client.gather(futures)
+
+
+async def _broadcast(client: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    return await client.run(function, *arguments, on_error="ignore")
 
 
 def _is_killed(error: BaseException) -> bool:
@@ -312,20 +339,23 @@ def installed() -> dict[str, str]:
 # -- on the worker ----------------------------------------------------------------------------------------------------
 
 _slots: dict[str, threading.BoundedSemaphore] = {}
+_left: set[str] = set()
+"""Jobs whose tasks are to be passed over."""
 _entering = threading.Lock()
 
 
 @contextmanager
 def _admitted(shared: Shared) -> Iterator[Any]:
-    """Wait for one of the places that a worker's memory has for tasks, and give the job."""
+    """Wait for one of the places that a worker's memory has for tasks, and give the job; None if it was left."""
     with _entering:
         if shared.name not in _slots:
             _check_versions(shared.versions)
             _slots.clear()
             _slots[shared.name] = threading.BoundedSemaphore(shared.at_once)
+            threadpool_limits(1)  # for good: to look for the libraries takes a millisecond, too much for each task
         slots = _slots[shared.name]
-    with slots, threadpool_limits(1):
-        yield shared.job
+    with slots:
+        yield None if shared.name in _left else shared.job
 
 
 def _check_versions(wanted: Mapping[str, str]) -> None:
@@ -336,15 +366,22 @@ def _check_versions(wanted: Mapping[str, str]) -> None:
         raise RunError(Problem("cluster", what, "Give all workers the versions of this machine."))
 
 
+def _leave(name: str) -> None:
+    _left.add(name)
+
+
 def _take(shared: Shared) -> Shared:
     return shared
 
 
 def _run_shared(shared: Shared, index: int, without: Mapping[int, str]) -> Any:
     with _admitted(shared) as job:
+        if job is None:
+            return None
         return job.run(index, without=without) if without else job.run(index)
 
 
 def _try_shared(shared: Shared, index: int, images: Span) -> None:
     with _admitted(shared) as job:
-        job.try_images(index, images)
+        if job is not None:
+            job.try_images(index, images)

@@ -7,8 +7,9 @@ import importlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -42,6 +43,21 @@ class Connection:
         """Return what the scheduler knows of every worker, by address."""
         found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         return found
+
+    def threads(self, seconds: float) -> Mapping[str, int]:
+        """Return the threads of every worker, by address; what a scheduler of thousands tells at no cost."""
+        found: Mapping[str, int] = self.ask(self.client.scheduler.ncores, workers=None, seconds=seconds)
+        return found
+
+    def ask(self, request: Callable[..., Any], *arguments: Any, seconds: float, **options: Any) -> Any:
+        """Await a request in the client's own loop.
+
+        Raises
+        ------
+        TimeoutError
+            If there is no answer after so many seconds: a scheduler that is frozen or cut off closes no connection.
+        """
+        return self.client.sync(request, *arguments, callback_timeout=seconds, **options)
 
 
 @contextmanager
@@ -77,8 +93,16 @@ def connected(cluster: Cluster) -> Iterator[Connection]:
             what = f"no Dask scheduler with workers answers at {where}: {str(error).rstrip('.')}."
             change = "Check the address, and that scheduler and workers are running."
             raise RunError(Problem("cluster", what, change)) from None
+        if cluster.local is not None:
+            client.register_worker_callbacks(_ignore_interrupts)
         grows = cluster.kind is not None
         yield Connection(client, str(client.scheduler.address), str(client.dashboard_link or ""), grows)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the client: a terminal sends it to all that were started there, and workers would die of it."""
+    with suppress(ValueError):  # not the main thread, which alone gets it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _place(cluster: Cluster) -> str:
@@ -131,6 +155,8 @@ def _start(cluster: Cluster, stack: ExitStack) -> Any:
         what = f"{cluster.kind} needs the package {package}, which is not installed."
         raise SpecError(Problem("cluster.class", what, f"pip install {package}", ("cluster", "class"))) from None
     options = dict(cluster.options)
+    if cluster.kind == "distributed.LocalCluster":
+        options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", **options}
     if cluster.tls is not None:
         options.setdefault("security", _security(cluster.tls))
     try:
@@ -185,11 +211,17 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def is_exposed(cluster: Cluster) -> bool:
-    """Tell whether a cluster's address is reached in the clear, and over the network."""
-    if cluster.address is None or not cluster.address.startswith("tcp://"):
+def is_exposed(address: str) -> bool:
+    """Tell whether an address is reached in the clear, and over the network.
+
+    Examples
+    --------
+    >>> is_exposed("tcp://10.0.0.1:8786"), is_exposed("tls://10.0.0.1:8786"), is_exposed("tcp://127.0.0.1:8786")
+    (True, False, False)
+    """
+    if not address.startswith("tcp://"):
         return False
-    host = urlsplit(cluster.address).hostname or ""
+    host = urlsplit(address).hostname or ""
     try:
         return not ip_address(host).is_loopback
     except ValueError:

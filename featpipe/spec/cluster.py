@@ -15,6 +15,8 @@ CLASSES = (
     "dask_kubernetes.operator.KubeCluster", "dask_gateway.GatewayCluster", "distributed.LocalCluster",
 )  # fmt: skip
 """Those that a pipeline may name: importing whatever a file names would run it."""
+LOCAL_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "local_directory", "dashboard_address")
+"""Of `distributed.LocalCluster`; others name code to load, or interfaces to listen on."""
 WAYS = ("local", "address", "scheduler_file", "class")
 
 
@@ -92,6 +94,11 @@ class Cluster(Spec):
             for name in ("options", "scale", "adapt"):
                 if name in self.model_fields_set:
                     raise wrong(Flaw(f"{name} goes with class.", at=(name,), on_key=True))
+        if self.kind == "distributed.LocalCluster":
+            for key in self.options:
+                if key not in LOCAL_OPTIONS:
+                    what = f"is none of {', '.join(LOCAL_OPTIONS)}, which may be set here."
+                    raise wrong(Flaw(what, "Use local: for processes of this machine.", ("options", key), True))
         if self.scale is not None and self.adapt is not None:
             raise wrong(Flaw("give scale or adapt, not both.", at=("adapt",), on_key=True))
         if self.tls is not None and self.local is not None:

@@ -46,6 +46,10 @@ WRONG = {
         WHOLE + "cluster: {local: {}, address: 'tcp://a:1'}",
         "3:10 cluster: must have one of local, address, scheduler_file, class, got local and address.",
     ),
+    "a cluster that loads code": (
+        WHOLE + "cluster: {class: distributed.LocalCluster, options: {n_workers: 1, preload: [evil.py]}}",
+        "3:68 cluster.options.preload: is none of n_workers, threads_per_worker, memory_limit, local_directory, ",
+    ),
     "cluster class of anybody": (
         WHOLE + "cluster: {class: os.system}",
         "3:18 cluster.class: must be one of dask_jobqueue.SLURMCluster, ",
