@@ -300,7 +300,7 @@ def test_a_run_on_a_cluster_gives_the_same_bytes(folder: Path, featpipe: Any) ->
         threads_per_worker=1,
         processes=False,
         protocol="tcp://",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         memory_limit="2GiB",
     ) as cluster:
         address = cluster.scheduler_address

@@ -66,7 +66,12 @@ def test_threads_and_a_cluster_of_two_processes_write_the_same_bytes(tmp_path: P
     two = write_pipeline(tmp_path, stack_of_images, {"path": "two.zarr", "batch": 4}, a=TEXTURE, b=GLOBAL)
     subprocess.run(command("run", one, "--threads", "2"), check=True, capture_output=True)
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1", memory_limit="2GiB"
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+        memory_limit="2GiB",
     ) as cluster:
         words = command("run", two, "--scheduler", cluster.scheduler_address)
         done = subprocess.run(words, capture_output=True, text=True, check=False)
