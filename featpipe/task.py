@@ -176,6 +176,8 @@ class _Run:
             spans = block_spans(plan.maps[i], plan.block, at, shapes[plan.maps[i].node])
             if spans is not None:
                 owned[i] = spans
+        if not owned:  # of the maps that are missing; others, which are there, end further down or right
+            return
         schedule = make_schedule(plan.program, shape, {plan.maps[i].node: spans for i, spans in owned.items()})
         try:
             pixels = self._read(image, *schedule.needs[ROOT])[None]

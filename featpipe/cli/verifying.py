@@ -36,7 +36,7 @@ def verify_and_show(
                 "shards": report.shards,
                 "bytes": report.bytes,
                 "recomputed": report.recomputed,
-                "problems": [vars(problem) | {"location": None} for problem in report.problems],
+                "problems": [{"where": one.where, "what": one.what, "change": one.change} for one in report.problems],
             }
         )
         return not report.problems

@@ -36,7 +36,9 @@ class Identity:
     """All that the bits of a shard depend on, as digests."""
 
     chain: str
-    """Of the options of the images, the layers and their kernels, and what banks were learned from."""
+    """Of the options of the images, the layers and their kernels."""
+    fits: str
+    """Of the images that banks were learned from; empty where none were."""
     versions: str
     """Of the arithmetic, and of the decoders of the images."""
     pieces: str
@@ -63,7 +65,8 @@ class Identities:
         """Return the identity of the shards of a map of some images."""
         if images not in self._inputs:
             self._inputs[images] = input_digest(self.plan.collection, images)
-        return Identity(self._chains[a_map.name], self.versions, self.pieces, self._inputs[images])
+        chain, fits = self._chains[a_map.name]
+        return Identity(chain, fits, self.versions, self.pieces, self._inputs[images])
 
     @cached_property
     def versions(self) -> str:
@@ -83,7 +86,8 @@ class Identities:
             found[request.key] = _images_digest(self.plan.collection, np.array(looked_at))
         return found
 
-    def _chain(self, a_map: MapPlan) -> str:
+    def _chain(self, a_map: MapPlan) -> tuple[str, str]:
+        """Return the digests of a map's chain, and of what its banks are learned from."""
         spec = resolved(self.plan.pipeline)
         images = {key: value for key, value in spec["images"].items() if key not in NO_FEATURE}
         wish = {
@@ -93,9 +97,9 @@ class Identities:
             "channels": self.plan.collection.channels,
             "dtype": self.plan.pipeline.store.dtype,
             "kernels": bank_digest(self.plan.program, self.plan.program.path(a_map.node)),
-            "fits": [self.fits[request.key] for request in self._fits_of(a_map)],
         }
-        return digest(wish)
+        fits = [self.fits[request.key] for request in self._fits_of(a_map)]
+        return digest(wish), digest(fits) if fits else ""
 
     def _fits_of(self, a_map: MapPlan) -> list[FitRequest]:
         """Return the fits that a map's branch asks for."""

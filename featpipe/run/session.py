@@ -266,6 +266,7 @@ class _Run:
             report.status = "interrupted"
             return report
         if len(report.failures) == len(self.plan.collection):
+            self.journal.begin([])  # whatever it was, the next run tries them again
             reasons = Counter(failure.reason for failure in report.failures).most_common(1)
             raise RunError(f"none of the {report.images} images could be read; the commonest reason: {reasons[0][0]}")
         with self._told():

@@ -20,9 +20,14 @@ from featpipe.store.receipts import Journal, Receipt, Receipts, read_receipts
 
 Reason = Literal[
     "new map", "new images", "work not done yet", "changed images", "failed images", "lost files",
-    "another pipeline", "other versions", "other batches or blocks",
+    "another pipeline", "banks learned from other images", "other versions", "other batches or blocks",
 ]  # fmt: skip
-DISCARDING: tuple[Reason, ...] = ("another pipeline", "other versions", "other batches or blocks")
+DISCARDING: tuple[Reason, ...] = (
+    "another pipeline",
+    "banks learned from other images",
+    "other versions",
+    "other batches or blocks",
+)
 """Why features that nobody asked to lose would be computed anew."""
 OTHER_IMAGES = 0.5
 """Share of a store's images that must be there still for it to be taken for a store of the same collection."""
@@ -232,6 +237,8 @@ def _reason(
     have, want = receipt.identity, wanted.identity
     if have.chain != want.chain:
         return "another pipeline"
+    if have.fits != want.fits:
+        return "banks learned from other images"
     if have.versions != want.versions:
         return "other versions"
     if have.pieces != want.pieces:

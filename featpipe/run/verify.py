@@ -181,7 +181,9 @@ def _with_banks(plan: Plan, place: Place) -> Plan:
 def _cannot_recompute(receipt: Receipt, wanted: Receipt | None, store: str) -> Problem:
     """Say why a shard cannot be computed again as it was."""
     have, want = receipt.identity, wanted.identity if wanted else None
-    if want is None or have.pieces != want.pieces or have.chain != want.chain:
+    if want is not None and have.fits != want.fits:
+        why = "its banks were learned from other images than there are now"
+    elif want is None or have.pieces != want.pieces or have.chain != want.chain:
         why = "this featpipe plans other shards"
     elif have.versions != want.versions:
         why = "decoders or arithmetic are of other versions here"

@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,12 @@ import zarr
 from featpipe.plan.identity import Identity
 from featpipe.store.create import add_array, encode_group, texts
 from featpipe.store.format import read_node
-from featpipe.store.place import Place
+from featpipe.store.place import TEMPORARY, Place
 from featpipe.store.shard import Shard
 
 GROUP = "receipts"
-ROWS = ("map", "first", "last", "block_y", "block_x", "chain", "versions", "pieces", "input")
+IDENTITY = tuple(field.name for field in fields(Identity))
+ROWS = ("map", "first", "last", "block_y", "block_x", *IDENTITY)
 SHARDS = ("key", "of_row", "bytes", "sha256")
 Block = tuple[int, int] | None
 
@@ -88,8 +89,9 @@ class Journal:
         self.place.append(self._key("1"), b"".join(map(_to_line, receipts)))
 
     def remove(self) -> None:
-        """Remove the lines: the store is complete."""
-        self.place.remove(list(self._keys()))
+        """Remove the lines, and what others left that were killed: the store is complete."""
+        left = [key for key, _ in self.place.files() if key.endswith(TEMPORARY)]
+        self.place.remove([*self._keys(), *left])
         self.place.tidy()
 
     def _key(self, part: str) -> str:
@@ -115,7 +117,7 @@ def _from_line(record: Mapping[str, Any]) -> Receipt:
     first, last = record["images"]
     block = None if record["block"] is None else (int(record["block"][0]), int(record["block"][1]))
     shards = tuple(Shard(str(key), int(size), str(digest)) for key, size, digest in record["shards"])
-    identity = Identity(*(str(record[name]) for name in ("chain", "versions", "pieces", "input")))
+    identity = Identity(*(str(record[name]) for name in IDENTITY))
     failures = {int(image): str(reason) for image, reason in record["failures"].items()}
     return Receipt(str(record["map"]), (int(first), int(last)), block, identity, shards, failures)
 
@@ -127,7 +129,7 @@ def write_receipts(place: Place, receipts: Iterable[Receipt]) -> None:
     blocks = [one.block or (-1, -1) for one in listed]
 
     def build(group: zarr.Group) -> None:
-        names = ("map", "chain", "versions", "pieces", "input")
+        names = ("map", *IDENTITY)
         identities = [{"map": one.map, **vars(one.identity)} for one in listed]
         for name in names:
             add_array(group, name, texts(one[name] for one in identities), "row")
@@ -179,7 +181,7 @@ def _column(group: Any, name: str) -> list[Any]:
 
 def _from_row(row: Mapping[str, Any], shards: tuple[Shard, ...]) -> Receipt:
     block = None if row["block_y"] < 0 else (int(row["block_y"]), int(row["block_x"]))
-    identity = Identity(row["chain"], row["versions"], row["pieces"], row["input"])
+    identity = Identity(*(row[name] for name in IDENTITY))
     return Receipt(row["map"], (int(row["first"]), int(row["last"]) + 1), block, identity, shards)
 
 

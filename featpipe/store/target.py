@@ -7,7 +7,7 @@ from pathlib import Path
 
 from featpipe.errors import Problem, StoreError
 from featpipe.store.format import read_header
-from featpipe.store.place import LocalPlace, Place, cannot_write
+from featpipe.store.place import TEMPORARY, LocalPlace, Place, cannot_write
 
 
 def check_place(place: Place) -> None:
@@ -19,7 +19,8 @@ def check_place(place: Place) -> None:
     """
     if isinstance(place, LocalPlace) and _is_free(place.path):
         return
-    if read_header(place) is None and next(iter(place.files()), None) is not None:
+    # What a run was writing that was killed before it had a header is nobody's
+    if read_header(place) is None and not all(key.endswith(TEMPORARY) for key, _ in place.files()):
         what = "is a directory that featpipe did not write."
         raise StoreError(Problem(str(place), what, "Set store.path to another path, or move the directory away."))
 
@@ -39,7 +40,7 @@ def _is_free(path: Path) -> bool:
         raise StoreError(Problem(str(path), "is a file.", "Set store.path to another path, or move the file away."))
     if not os.access(path, os.W_OK | os.X_OK):
         raise StoreError(Problem(str(path), "may not be written to.", "Check its permissions."))
-    return not any(path.iterdir())
+    return False
 
 
 def _check_parent(path: Path) -> None:

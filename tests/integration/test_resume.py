@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 import featpipe
-from featpipe.errors import Problem, RunError, StoreError
+from featpipe.errors import FeatpipeError, Problem, RunError, StoreError
 from featpipe.plan import identity
 from featpipe.run import RunReport, default_resources, plan_run, run_plan
 from featpipe.run.standing import look
@@ -57,7 +57,7 @@ def pipeline(folder: Path, store: dict[str, Any] | None = None, **features: Any)
     return {
         "images": {"path": str(folder)},
         "features": features or {"edges": EDGES},
-        "store": {**where, **(store or {})},
+        "store": {key: value for key, value in {**where, **(store or {})}.items() if value is not None},
     }
 
 
@@ -146,6 +146,34 @@ def test_an_added_branch_costs_its_shards_and_no_more(photos: Path) -> None:
     run(data)
     assert before.items() <= times(store).items()
     assert tree(store) == fresh(data)
+
+
+def test_a_branch_added_to_large_images_costs_its_own_blocks(photos: Path) -> None:
+    save(photos, range(20), (70, 90))
+    coarse = {"layers": [{"convolve": {"bank": "sobel"}}, {"pool": {"max": 16}}]}
+    fine = {"layers": [{"convolve": {"bank": "scharr", "padding": "reflect"}}]}
+    store = {"batch": None, "block": [32, 32]}
+    run(pipeline(photos, store, fine=fine))
+    before = times(photos.parent / "out.zarr")
+    data = pipeline(photos, store, fine=fine, coarse=coarse)
+    run(data)
+    assert before.items() <= times(photos.parent / "out.zarr").items()
+    assert tree(photos.parent / "out.zarr") == fresh(data)
+
+
+def test_banks_that_would_be_learned_anew_are_not_mixed_with_old_features(photos: Path) -> None:
+    fit = {"layers": [{"convolve": {"bank": {"fit": "pca", "kernels": 4, "size": 3, "patches": 100}}}]}
+    data = pipeline(photos, learned=fit, edges=EDGES)
+    run(data)
+    before = times(photos.parent / "out.zarr")
+    save(photos, range(20, 22))
+    with pytest.raises(StoreError, match=r"of banks learned from other images \(learned/scale1\), written by"):
+        run(data)
+    assert times(photos.parent / "out.zarr") == before
+    run(data, overwrite=True)
+    after = times(photos.parent / "out.zarr")
+    assert {key for key in before if before[key] == after[key]} == {key for key in before if key.startswith("edges")}
+    assert tree(photos.parent / "out.zarr") == fresh(data)
 
 
 def test_new_images_come_after_those_that_are_there_whatever_their_names(photos: Path) -> None:
@@ -324,6 +352,30 @@ def test_too_many_failures_end_the_run_and_it_can_go_on(photos: Path) -> None:
     assert caught.value.exit_code == 1
     assert not (photos.parent / "out.zarr").exists()
     assert len(run(data, max_failures=0.2).failures) == 4
+
+
+def test_where_every_image_failed_the_next_run_tries_them_again(photos: Path) -> None:
+    whole = {file: file.read_bytes() for file in photos.glob("*.png")}
+    known = {file: file.stat() for file in whole}
+    for file, content in whole.items():
+        file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        os.utime(file, ns=(known[file].st_atime_ns, known[file].st_mtime_ns))
+    data = pipeline(photos, {"batch": 4})
+    data["images"] |= {"size": [24, 20], "color": "gray"}  # so that no header is looked at beforehand but a few
+    with pytest.raises(FeatpipeError, match="none of the 20"):
+        run(data)
+    for file, content in whole.items():
+        file.write_bytes(content)
+        os.utime(file, ns=(known[file].st_atime_ns, known[file].st_mtime_ns))
+    assert run(data).failures == []
+
+
+def test_what_was_begun_before_there_was_a_header_is_no_obstacle(photos: Path) -> None:
+    store = photos.parent / "out.zarr"
+    store.mkdir()
+    (store / "zarr.json.0123.partial").write_bytes(b"{")
+    assert run(pipeline(photos)).status == "complete"
+    assert not list(store.rglob("*.partial"))
 
 
 def test_failures_that_show_on_the_way_count_too(photos: Path) -> None:
