@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from featpipe.errors import Problem, RunError, SpecError
 from featpipe.spec.cluster import Cluster, LocalWorkers, Tls
 
+TICK = 0.2
+"""Seconds between two looks at whether the scheduler that is asked is there."""
 ANSWER = "20s"
 """How long a scheduler may take to answer."""
 FIRST = 60.0
@@ -56,8 +58,19 @@ class Connection:
         ------
         TimeoutError
             If there is no answer after so many seconds: a scheduler that is frozen or cut off closes no connection.
+        OSError
+            If the connection breaks; the client by itself would wait for another scheduler at the same address.
         """
-        return self.client.sync(request, *arguments, callback_timeout=seconds, **options)
+
+        async def answer() -> Any:
+            asked = asyncio.ensure_future(request(*arguments, **options))
+            while not (await asyncio.wait([asked], timeout=TICK))[0]:
+                if self.client.status != "running":
+                    asked.cancel()
+                    raise ConnectionError("the connection broke")
+            return asked.result()
+
+        return self.client.sync(answer, callback_timeout=seconds)
 
 
 @contextmanager

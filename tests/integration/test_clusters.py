@@ -268,8 +268,8 @@ def test_an_image_that_kills_its_worker_is_found_and_left_out(tmp_path: Path, pr
 
 def test_ctrl_c_in_a_terminal_finishes_what_has_begun_on_local_processes(tmp_path: Path) -> None:
     """A terminal interrupts the workers, too: all processes of its foreground group."""
-    file = write_pipeline(tmp_path, 120, edges={**EDGES, "scales": [1, 2, 4]})
-    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (120, 512, 512), np.uint8))
+    file = write_pipeline(tmp_path, 1)
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (60, 1024, 1024), np.uint8))
     with running(file, "-q", "--workers", "1", start_new_session=True) as child:
         wait_for(lambda: receipts(tmp_path) >= 2)
         done = receipts(tmp_path)
