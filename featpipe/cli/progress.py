@@ -42,12 +42,11 @@ class Tally:
     """Who works, where that is a cluster."""
     began: float = field(default_factory=time.perf_counter)
 
-    @classmethod
-    def of(cls, plan: Plan, tasks: Sequence[int]) -> Tally:
-        """Return the tally of a run that begins now; every task weighs as much as it has images or blocks."""
+    def begun(self, plan: Plan, tasks: Sequence[int]) -> Tally:
+        """Return the tally of a run that begins now, of the same staff; a task weighs its images, or its block."""
         weight = sum(task.images.length for task in plan.tasks)
         before = weight - sum(plan.tasks[task].images.length for task in tasks)
-        return cls(len(plan.collection), max(1, weight), done=before, before=before)
+        return Tally(len(plan.collection), max(1, weight), done=before, before=before, staff=self.staff)
 
     def add(self, receipt: Receipt) -> None:
         self.done += receipt.images
@@ -110,9 +109,7 @@ class LineProgress:
         self.last = 0.0
 
     def start(self, plan: Plan, tasks: Sequence[int]) -> None:
-        staff = self.tally.staff
-        self.tally = Tally.of(plan, tasks)
-        self.tally.staff = staff
+        self.tally = self.tally.begun(plan, tasks)
         self.last = time.perf_counter()
         todo, threads = count_text(len(plan.tasks), "task"), count_text(plan.memory.threads, "thread")
         if len(tasks) < len(plan.tasks):
@@ -148,9 +145,7 @@ class JsonProgress:
         self.last = 0.0
 
     def start(self, plan: Plan, tasks: Sequence[int]) -> None:
-        staff = self.tally.staff
-        self.tally = Tally.of(plan, tasks)
-        self.tally.staff = staff
+        self.tally = self.tally.begun(plan, tasks)
         self._say("start", tasks=len(tasks), tasks_before=len(plan.tasks) - len(tasks), peak_bytes=plan.memory.peak)
 
     def update(self, receipt: Receipt) -> None:
@@ -197,7 +192,7 @@ class BarProgress:
         self.task: TaskID | None = None
 
     def start(self, plan: Plan, tasks: Sequence[int]) -> None:
-        self.tally = Tally.of(plan, tasks)
+        self.tally = self.tally.begun(plan, tasks)
         self.task = self.bar.add_task("", total=self.tally.weight, completed=self.tally.done, **self._fields())
 
     def update(self, receipt: Receipt) -> None:

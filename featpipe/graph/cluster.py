@@ -61,15 +61,7 @@ class Shared:
 
 @contextmanager
 def open_workers(cluster: Cluster) -> Iterator[ClusterWorkers]:
-    """Give the workers of a cluster; one that was started for this ends with it.
-
-    Raises
-    ------
-    SpecError
-        If a library is missing, or the cluster's class does not take its options.
-    RunError
-        If no scheduler answers, or none with workers.
-    """
+    """Give the workers of a cluster; one that was started for this ends with it. It raises what `connected` does."""
     with connected(cluster) as connection:
         yield ClusterWorkers(connection)
 

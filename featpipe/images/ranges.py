@@ -135,11 +135,11 @@ def _mark(found: os.stat_result) -> Mark:
     return Mark(found.st_size, found.st_mtime_ns)
 
 
-class Part(io.RawIOBase):
-    """A stretch of something, as a file to read and seek in."""
+class Seekable(io.RawIOBase):
+    """So many bytes, of which those at ``_at`` are read next."""
 
-    def __init__(self, ranges: Ranges, start: int, length: int) -> None:
-        self._ranges, self._start, self._length = ranges, start, length
+    def __init__(self, length: int) -> None:
+        self._length = length
         self._at = 0
 
     def readable(self) -> bool:
@@ -157,6 +157,14 @@ class Part(io.RawIOBase):
             raise OSError("seeks before the beginning")
         self._at = at
         return at
+
+
+class Part(Seekable):
+    """A stretch of something, as a file to read and seek in."""
+
+    def __init__(self, ranges: Ranges, start: int, length: int) -> None:
+        super().__init__(length)
+        self._ranges, self._start = ranges, start
 
     def read(self, size: int | None = -1, /) -> bytes:
         left = max(self._length - self._at, 0)

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, BinaryIO, cast
 
 from featpipe.images.members import MOST_BYTES, Member, find_label, may_hold_label
-from featpipe.images.ranges import Part, Ranges, open_part
+from featpipe.images.ranges import Part, Ranges, Seekable, open_part
 from featpipe.images.refusal import Refused
 
 _MOST_MEMBERS = 1_500_000
@@ -131,30 +131,14 @@ class _Directory(Part):
         return found
 
 
-class _Unpacked(io.RawIOBase):
+class _Unpacked(Seekable):
     """A deflated member; what has been read of it is kept, and it is checked when it is read to its end."""
 
     def __init__(self, packed: BinaryIO, size: int, crc: int) -> None:
+        super().__init__(size)
         self._packed, self._size, self._crc = packed, size, crc
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         self._known = bytearray()
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        at = offset + (0, self._at, self._size)[whence]
-        if at < 0:
-            raise OSError("seeks before the beginning")
-        self._at = at
-        return at
 
     def readinto(self, buffer: Any, /) -> int:
         stop = min(self._at + len(buffer), self._size)

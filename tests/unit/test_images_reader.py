@@ -15,26 +15,15 @@ import pytest
 import zarr
 from PIL import Image
 
-from featpipe.errors import ImageError, SourceError
+from featpipe.errors import ImageError
 from featpipe.geometry.axis import Span
 from featpipe.images.arrays import resolve_axes, scan_array
-from featpipe.images.reader import Reader, open_reader
-from featpipe.images.scan import scan
+from featpipe.images.reader import open_reader
 from featpipe.spec.pipeline import Images
+from tests.unit.reading import complaint, reader
 
 RNG = np.random.default_rng(11)
 STACK = RNG.integers(0, 256, (5, 20, 30, 3), dtype=np.uint8)
-
-
-def reader(path: Path, **options: Any) -> Reader:
-    images = Images(path=str(path), **options)
-    return open_reader(images, scan(images))
-
-
-def complaint(path: Path, **options: Any) -> str:
-    with pytest.raises(SourceError) as caught:
-        reader(path, **options)
-    return str(caught.value)
 
 
 def source(folder: Path, kind: str) -> Path:

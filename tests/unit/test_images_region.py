@@ -12,30 +12,18 @@ import zarr
 from PIL import Image
 
 import featpipe
-from featpipe.errors import SourceError, SpecError
+from featpipe.errors import SpecError
 from featpipe.geometry.axis import Span
 from featpipe.images.ingest import ingest
-from featpipe.images.reader import Reader, open_reader
-from featpipe.images.scan import scan
 from featpipe.run import default_resources, plan_run, run_plan
 from featpipe.spec.load import parse_pipeline
 from featpipe.spec.pipeline import Images
+from tests.unit.reading import complaint, reader
 
 RNG = np.random.default_rng(3)
 IMAGE = RNG.integers(0, 256, (90, 110, 3), np.uint8)
 REGION = {"y": [10, 60], "x": [31, 109]}
 CUT = IMAGE[10:60, 31:109]
-
-
-def reader(path: Path, **options: Any) -> Reader:
-    images = Images(path=str(path), **options)
-    return open_reader(images, scan(images))
-
-
-def complaint(path: Path, **options: Any) -> str:
-    with pytest.raises(SourceError) as caught:
-        reader(path, **options)
-    return str(caught.value)
 
 
 def source(folder: Path, kind: str) -> Path:
