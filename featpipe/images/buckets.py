@@ -31,8 +31,9 @@ def list_marks(url: str) -> dict[str, Mark]:
         If the service refuses or cannot be reached.
     """
     found: dict[str, Mark] = {}
+    objects = open_objects(url, _AT)
     try:
-        for page in open_objects(url, _AT).list(chunk_size=1000):
+        for page in objects.list(chunk_size=1000):
             found |= {str(about["path"]): object_mark(about) for about in page}
     except Exception as error:  # obstore's errors and OSError
         raise _error(error, url) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,9 @@ def test_what_is_not_there_is_told(bucket: Bucket) -> None:
     with pytest.raises(SourceError) as caught:
         scan(options("s3://there-is-no-such-bucket/x"))
     assert caught.value.problems[0].location == ("images", "path")
+
+
+@pytest.mark.parametrize("name", ["photos", "photos/*.png", "list.csv", "shards.tar", "stack.zarr", "one.png"])
+def test_a_missing_library_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    assert "obstore, which is not installed. pip install 'featpipe[cloud]'" in complaint(f"s3://bucket/{name}")
