@@ -154,7 +154,10 @@ def branches(draw: st.DrawFn, *, grid: bool | None = None, smooth: bool = False)
     layers that make much of the last bit: codes and histograms."""
     several = combined if smooth else st.one_of(combined, codes(), histograms(grid=False).map(lambda one: [one]))
     part = st.one_of(layers.map(lambda one: [one]), layers.map(lambda one: [one]), several)
-    chain = [layer for one in draw(st.lists(part, min_size=1, max_size=3)) for layer in one]
+    chain: list[Any] = []
+    for layer in (layer for one in draw(st.lists(part, min_size=1, max_size=3)) for layer in one):
+        if "save" not in layer or layer not in chain:  # a name saves one map
+            chain.append(layer)
     if "save" in chain[-1]:
         chain.pop()
     if len(chain) > 1 and draw(st.booleans()):

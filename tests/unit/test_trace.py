@@ -14,6 +14,7 @@ from PIL import Image
 import featpipe
 from featpipe.errors import PlanError
 from featpipe.images.values import channel_names
+from featpipe.kernels.combining import OUTPUTS, combine
 from featpipe.plan.program import (
     ROOT,
     ActivateOp,
@@ -63,7 +64,12 @@ def value_from(op: Any, terms: Terms, feature: int) -> float | None:
         case LocalOp(epsilon=epsilon):
             centre = values[values.shape[0] // 2, values.shape[1] // 2]
             return float(((centre - values.mean()) / np.sqrt(values.var() + epsilon)).item())
-    assert isinstance(op, ActivateOp | CombineOp | DistanceOp)
+        case CombineOp(formula=formula, starts=starts, numbers=numbers):
+            group, members = feature // OUTPUTS[formula], np.arange(values.size)
+            own = numbers[starts[group] : starts[group + 1]]
+            made = combine(terms.values[None], formula, np.array([0, values.size]), members, own)
+            return float(made[0, 0, 0, feature % OUTPUTS[formula]])
+    assert isinstance(op, ActivateOp | DistanceOp)
     return None
 
 
