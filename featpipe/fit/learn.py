@@ -57,7 +57,6 @@ def learn_bank(request: FitRequest, patches: Float32, sources: Int64) -> FittedB
         values = _normalised(patches.reshape(len(patches), -1).astype(np.float64), request.epsilon)
         if bank.fit == "pca":
             values -= values.mean(axis=1, keepdims=True)
-        if bank.fit == "pca":
             _refuse_fewer(request, min(values.shape[1], len(distinct)), "components of such patches")
         else:
             _refuse_fewer(request, len(distinct), "different patches")

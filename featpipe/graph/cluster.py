@@ -28,6 +28,7 @@ from featpipe.errors import FeatpipeError, Problem, RunError
 from featpipe.geometry.axis import Span
 from featpipe.graph.clusters import Connection, connected
 from featpipe.graph.jobs import Crew, Job
+from featpipe.plan.identity import DECODERS
 from featpipe.spec.cluster import Cluster
 
 WORKER_SHARE = 0.7
@@ -44,7 +45,7 @@ STARVING = 300.0
 """Seconds that workers may be missing, where nobody was asked for more of them."""
 ATTEMPTS = 5
 """Times that a task is sent whose workers were lost."""
-PACKAGES = ("featpipe", "numpy", "numba", "imagecodecs", "pillow", "simplejpeg", "tifffile")
+PACKAGES = ("featpipe", "numpy", "numba", *DECODERS)
 """Of which other versions on a worker might give other bits."""
 DEADLY = "a worker process died whenever this image was read or computed"
 
@@ -80,9 +81,6 @@ class ClusterWorkers:
         limits = [int(worker["memory_limit"]) for worker in workers if worker["memory_limit"]]
         self.memory_bytes = int(WORKER_SHARE * min(limits)) if limits else None
         self.threads = max((int(worker["nthreads"]) for worker in workers), default=1)
-
-    def __str__(self) -> str:
-        return f"the cluster at {self.connection.address}"
 
     def run(
         self,

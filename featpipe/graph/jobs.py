@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-from featpipe.geometry.axis import Span
 
 
 class Job(Protocol):
     """Something whose ``run(index)`` does one task and returns its receipt."""
 
     def run(self, index: int) -> Any: ...
-
-
-class Divisible(Protocol):
-    """A job whose tasks can be tried in parts, should one of their images kill the process that reads it."""
-
-    def run(self, index: int, *, without: Mapping[int, str] = ...) -> Any: ...
-
-    def images(self, index: int) -> Span:
-        """Return the images of a task."""
-        ...
-
-    def try_images(self, index: int, images: Span) -> None:
-        """Read and compute some images of a task, and write nothing."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,6 @@ class ThreadWorkers:
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or cpu_count()
 
-    def __str__(self) -> str:
-        return "this process"
-
     def run(
         self,
         job: Job,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,8 @@ class Identities:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._chains = {a_map.name: self._chain(a_map) for a_map in plan.maps}
+        spec = resolved(plan.pipeline)
+        self._chains = {a_map.name: self._chain(a_map, spec) for a_map in plan.maps}
         self._inputs: dict[Span, str] = {}
 
     def of(self, a_map: MapPlan, images: Span) -> Identity:
@@ -86,9 +88,8 @@ class Identities:
             found[request.key] = _images_digest(self.plan.collection, np.array(looked_at))
         return found
 
-    def _chain(self, a_map: MapPlan) -> tuple[str, str]:
+    def _chain(self, a_map: MapPlan, spec: dict[str, Any]) -> tuple[str, str]:
         """Return the digests of a map's chain, and of what its banks are learned from."""
-        spec = resolved(self.plan.pipeline)
         images = {key: value for key, value in spec["images"].items() if key not in NO_FEATURE}
         wish = {
             "images": images,

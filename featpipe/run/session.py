@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from featpipe.errors import ImageError, InterruptedRunError, Problem, RunError, StoreError, WriteError
 from featpipe.graph import ThreadWorkers, Workers
-from featpipe.plan.identity import Identities, plan_digests
+from featpipe.plan.identity import plan_digests
 from featpipe.plan.layout import array_plans
 from featpipe.plan.model import Plan
 from featpipe.report.units import bytes_text
@@ -84,7 +84,7 @@ def run_plan(
         return RunReport(str(place), "unchanged", len(plan.collection), paths=plan.collection.paths)
     standing.check(overwrite=overwrite)
     with StoreLock(place).held() as lock:
-        standing = look(place, plan, retry_failed=retry_failed)
+        standing = look(place, plan, retry_failed=retry_failed, identities=standing.identities)
         standing.check(overwrite=overwrite)
         run = _Run(standing, lock, max_failures, progress)
         run.check_failures()
@@ -121,7 +121,7 @@ class _Run:
         self.progress = progress
         self.place = standing.place
         plan = standing.plan
-        self.identities = Identities(plan)
+        self.identities = standing.identities
         self.allowed = _allowed(max_failures, len(plan.collection))
         self.journal = Journal(self.place)
         self.receipts = list(standing.kept)
@@ -141,6 +141,7 @@ class _Run:
     def prepare(self) -> None:
         """Make the store ready for what it lacks: from here on it is one of this plan, and partial."""
         from featpipe.store.create import create_store
+        from featpipe.store.fits import fits_prefixes
 
         self.journal.begin(self.receipts)
         attributes = {
@@ -151,34 +152,20 @@ class _Run:
         arrays = ((self.plan.maps[i], array) for i, array in array_plans(self.plan))
         keys = create_store(self.place, arrays, self.plan.collection, attributes)
         keys.update(shard.key for receipt in self.receipts for shard in receipt.shards)
-        self._sweep(keys, spare="fits/")
+        self._sweep(keys, spare=fits_prefixes(request.key for request in self.plan.program.fits))
 
-    def _sweep(self, keys: Container[str], spare: str = "") -> None:
+    def _sweep(self, keys: Container[str], spare: tuple[str, ...]) -> None:
         """Remove all but these keys from the groups of the store; files that lie beside its groups stay."""
-        stale = [
-            key
-            for key, _ in self.place.files()
-            if "/" in key and key not in keys and not (spare and key.startswith(spare))
-        ]
+        stale = [key for key, _ in self.place.files() if "/" in key and key not in keys and not key.startswith(spare)]
         if stale:
             self.place.remove(stale)
             self.place.tidy()
 
     def learn(self, workers: Workers) -> None:
         """Learn the banks that the plan asks for."""
-        from featpipe.store.fits import GROUP, StoreShelf
+        from featpipe.store.fits import StoreShelf
 
-        used = {f"{GROUP}/{request.key}" for request in self.plan.program.fits}
-        left = {key.rsplit("/", 1)[0] for key, _ in self.place.files(GROUP)}
-        unused = [
-            key
-            for key, _ in list(self.place.files(GROUP))
-            if not used or (key.count("/") > 1 and "/".join(key.split("/")[:2]) not in used)
-        ]
-        if left and unused:
-            self.place.remove(unused)
-            self.place.tidy()
-        if used:
+        if self.plan.program.fits:
             shelf = StoreShelf(self.place, self.identities.fits)
             with self._told():
                 self.plan = learn(self.plan, shelf, workers=workers, progress=self.progress)

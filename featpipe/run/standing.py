@@ -39,6 +39,7 @@ class Standing:
 
     place: Place
     plan: Plan
+    identities: Identities
     header: Mapping[str, Any] | None
     kept: list[Receipt] = field(default_factory=list)
     """Of the shards that are there and stay."""
@@ -153,7 +154,7 @@ class Standing:
         return f"{self.reasons[why]:,} for {why}" + (f" {', '.join(maps[:3])}" if why == "new map" else "")
 
 
-def look(place: Place, plan: Plan, *, retry_failed: bool = False) -> Standing:
+def look(place: Place, plan: Plan, *, retry_failed: bool = False, identities: Identities | None = None) -> Standing:
     """Compare what lies in a store with what a plan wants there; no pixel and no feature is read.
 
     Parameters
@@ -162,6 +163,8 @@ def look(place: Place, plan: Plan, *, retry_failed: bool = False) -> Standing:
     plan : Plan
     retry_failed : bool
         Whether shards with images that failed count as stale.
+    identities : Identities, optional
+        Of the plan, where somebody has worked them out already.
 
     Raises
     ------
@@ -169,7 +172,7 @@ def look(place: Place, plan: Plan, *, retry_failed: bool = False) -> Standing:
         If the place cannot be read.
     """
     header = read_header(place)
-    standing = Standing(place, plan, header)
+    standing = Standing(place, plan, identities or Identities(plan), header)
     if header is None:
         standing.todo = {task.index: task.maps for task in plan.tasks}
         return standing
@@ -181,7 +184,7 @@ def look(place: Place, plan: Plan, *, retry_failed: bool = False) -> Standing:
     same_images = (header.get("digests") or {}).get("images") == plan.collection.digest
     standing.others = not same_images and are_others(names, plan.collection.paths)
     sizes = dict(place.files())
-    for task, map_index, wanted in wanted_receipts(plan):
+    for task, map_index, wanted in wanted_receipts(plan, standing.identities):
         receipt = found.get(wanted.place)
         why = _reason(receipt, wanted, sizes, len(names), known, retry_failed=retry_failed)
         if why is None and receipt is not None:
@@ -194,9 +197,8 @@ def look(place: Place, plan: Plan, *, retry_failed: bool = False) -> Standing:
     return standing
 
 
-def wanted_receipts(plan: Plan) -> Iterator[tuple[int, int, Receipt]]:
+def wanted_receipts(plan: Plan, identities: Identities) -> Iterator[tuple[int, int, Receipt]]:
     """Yield, for every task and each of its maps, the receipt that is wanted, its shards left out."""
-    identities = Identities(plan)
     for task in plan.tasks:
         for i in task.maps:
             a_map = plan.maps[i]

@@ -148,7 +148,7 @@ def _recompute(
     pipeline = parse_pipeline(header["pipeline"])
     here = pipeline.store.model_copy(update={"path": str(place)})
     plan = plan_run(pipeline.model_copy(update={"store": here}), resources)
-    wanted = {receipt.place: (task, i, receipt) for task, i, receipt in wanted_receipts(plan)}
+    wanted = {receipt.place: (task, i, receipt) for task, i, receipt in wanted_receipts(plan, Identities(plan))}
     drawn = draw.sample([(receipt, shard) for receipt in receipts for shard in receipt.shards], count)
     parts: dict[tuple[Any, ...], tuple[Receipt, list[Shard]]] = {}
     for receipt, shard in drawn:

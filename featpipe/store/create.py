@@ -19,6 +19,7 @@ from zarr.storage import MemoryStore
 from featpipe.errors import StoreError
 from featpipe.kernels.bank import feature_name
 from featpipe.plan.collection import Collection
+from featpipe.plan.identity import DECODERS
 from featpipe.plan.model import ArrayPlan, MapPlan
 from featpipe.store.coordinates import encode_labels, name_attributes
 from featpipe.store.format import (
@@ -41,7 +42,7 @@ ROWS = 1 << 16
 """Images per chunk of the root's arrays."""
 LONG_AXES = ("image", "row", "shard")
 """Axes that may be long enough for compression to pay."""
-PACKAGES = ("featpipe", "numpy", "numba", "zarr", "imagecodecs", "pillow", "simplejpeg", "tifffile")
+PACKAGES = ("featpipe", "numpy", "numba", "zarr", *DECODERS)
 """Whose versions the header tells: those that make the features, and those that decode."""
 
 

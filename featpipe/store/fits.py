@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,12 @@ def learned_banks(place: Place) -> list[dict[str, Any]]:
         if node is not None and weights is not None and KEY in node.get("attributes", {}):
             found.append({"group": group, "shape": weights["shape"], **node["attributes"][KEY]})
     return found
+
+
+def fits_prefixes(keys: Iterable[str]) -> tuple[str, ...]:
+    """Return what the keys of the banks of some fits begin with in a store; nothing where there are none."""
+    prefixes = tuple(f"{GROUP}/{key}/" for key in keys)
+    return (f"{GROUP}/{NODE}", *prefixes) if prefixes else ()
 
 
 class StoreShelf:
