@@ -315,6 +315,20 @@ def test_a_run_that_goes_on_takes_the_bank_that_is_there(pictures: Path, tmp_pat
     assert shelf.load(request) is None
 
 
+def test_a_store_keeps_the_banks_that_its_pipeline_asks_for_and_no_others(pictures: Path, tmp_path: Path) -> None:
+    first, second = convolve(KMEANS), convolve(PCA)
+    keys = []
+    for layer in (first, second):
+        plan = plan_run(pipeline(pictures, tmp_path / "a.zarr", layer), default_resources())
+        run_plan(plan, overwrite=True)
+        keys.append(plan.program.fits[0].key)
+        assert [folder.name for folder in (tmp_path / "a.zarr" / "fits").iterdir() if folder.is_dir()] == keys[-1:]
+    assert keys[0] != keys[1]
+    run_plan(plan_run(pipeline(pictures, tmp_path / "a.zarr", {"convolve": {"bank": "sobel"}}), default_resources()),
+             overwrite=True)  # fmt: skip
+    assert not (tmp_path / "a.zarr" / "fits").exists()
+
+
 def test_a_bank_file_gives_the_same_features_in_another_pipeline(pictures: Path, tmp_path: Path) -> None:
     options = {"contrast": {"epsilon": 10.0}, "response": "distance"}
     spec = pipeline(pictures, tmp_path / "a.zarr", convolve(KMEANS, **options), {"pool": {"mean": 3}})
