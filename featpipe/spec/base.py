@@ -159,3 +159,18 @@ Bias = Annotated[
     Discriminator(_one_list_or_path),
 ]
 """One number, a list, or a file of weights."""
+
+
+def repeated_names(names: Sequence[str]) -> list[Flaw]:
+    """Return what is wrong with the names of kernels: two that are the same."""
+    if len(set(names)) == len(names):
+        return []
+    return [Flaw("has the same name twice.", "Give each kernel its own.", ("names",))]
+
+
+def miscounted_bias(bias: float | list[float] | str, kernels: int | None) -> list[Flaw]:
+    """Return what is wrong with the bias of so many kernels, where their number is known: there are others."""
+    if not isinstance(bias, list) or kernels is None or len(bias) == kernels:
+        return []
+    what = f"has {len(bias)} values for {kernels} kernels."
+    return [Flaw(what, "Give one number, or one per kernel.", ("bias",))]

@@ -28,6 +28,8 @@ from featpipe.spec.base import (
     Spec,
     describe,
     from_file,
+    miscounted_bias,
+    repeated_names,
     wrong,
 )
 from featpipe.spec.combining import BifLayer, CodeLayer, EigenvaluesLayer, ProductsLayer
@@ -105,13 +107,10 @@ class Convolve(Spec):
                 flaws.append(Flaw(f"bank {self.source.name} names its kernels itself.", change, ("names",)))
             elif count is not None and len(self.names) != count:
                 flaws.append(Flaw(f"gives {len(self.names)} for {count} kernels.", "Give one each.", ("names",)))
-            elif len(set(self.names)) != len(self.names):
-                flaws.append(Flaw("has the same name twice.", "Give each kernel its own.", ("names",)))
             else:
+                flaws += repeated_names(self.names)
                 count = len(self.names)
-        if isinstance(self.bias, list) and count is not None and len(self.bias) != count:
-            change = "Give one number, or one per kernel."
-            flaws.append(Flaw(f"has {len(self.bias)} values for {count} kernels.", change, ("bias",)))
+        flaws += miscounted_bias(self.bias, count)
         if flaws:
             raise wrong(*flaws)
         return self

@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Tag, model_validator
 
-from featpipe.spec.base import Bias, Count, Flaw, Pair, PathText, Spec, Whole, describe, wrong
+from featpipe.spec.base import (
+    Bias,
+    Count,
+    Flaw,
+    Pair,
+    PathText,
+    Spec,
+    Whole,
+    describe,
+    miscounted_bias,
+    repeated_names,
+    wrong,
+)
 from featpipe.spec.padding import VALID, PaddingField
 
 
@@ -62,12 +74,9 @@ class Local(Spec):
         drawn = self.kernels if isinstance(self.kernels, DrawnKernels) else None
         if self.names is not None and drawn is not None:
             flaws.append(Flaw("random kernels have numbers for names.", "Remove names.", ("names",)))
-        elif self.names is not None and len(set(self.names)) != len(self.names):
-            flaws.append(Flaw("has the same name twice.", "Give each kernel its own.", ("names",)))
-        count = drawn.kernels if drawn is not None else None
-        if isinstance(self.bias, list) and count is not None and len(self.bias) != count:
-            change = "Give one number, or one per kernel."
-            flaws.append(Flaw(f"has {len(self.bias)} values for {count} kernels.", change, ("bias",)))
+        elif self.names is not None:
+            flaws += repeated_names(self.names)
+        flaws += miscounted_bias(self.bias, drawn.kernels if drawn is not None else None)
         if flaws:
             raise wrong(*flaws)
         return self
