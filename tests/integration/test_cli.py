@@ -8,9 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -19,7 +18,6 @@ import typer
 import zarr
 
 import featpipe as package
-from featpipe.cli import app
 from featpipe.cli.guard import guarded
 
 PIPELINE = """\
@@ -40,26 +38,6 @@ features:
 store: {path: out.zarr}
 """
 PYTHON = [sys.executable, "-W", "error", "-m", "featpipe"]
-
-
-class Done(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def featpipe(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            app([str(argument) for argument in arguments], prog_name="featpipe")
-        out, err = capsys.readouterr()
-        return Done(int(stop.value.code or 0), out, err)
-
-    return run
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import yaml
 from PIL import Image
 
 import featpipe
+from tests.integration.commands import command, wait_for
 
 pytest.importorskip("distributed")
 
@@ -43,14 +43,6 @@ from distributed.chaos import KillWorker
 with Client(sys.argv[1]) as client:
     client.register_plugin(KillWorker(delay=0.7, mode="segfault"), name="chaos")
 """
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 90
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 class Processes:
@@ -107,10 +99,6 @@ def write_pipeline(folder: Path, count: int, **features: Any) -> Path:
     }
     (folder / "p.yaml").write_text(yaml.safe_dump(data))
     return folder / "p.yaml"
-
-
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "featpipe", *map(str, words)]
 
 
 def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:

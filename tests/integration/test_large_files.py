@@ -14,7 +14,8 @@ import pytest
 import tifffile
 import yaml
 
-from tests.integration.test_runs import GLOBAL, PEAK, TEXTURE, command, features_of
+from tests.integration.commands import command
+from tests.integration.test_runs import GLOBAL, PEAK, TEXTURE, features_of
 
 SIDE, TILE = 50_000, 256
 ACROSS = -(-SIDE // TILE)

@@ -22,18 +22,12 @@ from featpipe.run import default_resources, plan_run, run_plan
 from featpipe.spec.load import parse_pipeline
 from featpipe.store.lock import KEY, StoreLock
 from featpipe.store.place import LocalPlace
+from tests.integration.commands import wait_for
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> LocalPlace:
     return LocalPlace(tmp_path / "a.zarr")
-
-
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def write_lock(place: LocalPlace, **changes: Any) -> None:

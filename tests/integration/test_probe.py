@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -32,26 +31,6 @@ features:
     layers: [{convolve: {bank: sobel}}, modulus, {pool: {max: {grid: [1, 1]}}}]
 store: {path: out.zarr}
 """
-
-
-class Done(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def featpipe(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            app([str(argument) for argument in arguments], prog_name="featpipe")
-        out, err = capsys.readouterr()
-        return Done(int(stop.value.code or 0), out, err)
-
-    return run
 
 
 @pytest.fixture(scope="module")

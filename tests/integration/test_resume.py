@@ -27,6 +27,7 @@ from featpipe.run.standing import look
 from featpipe.run.verify import verify_store
 from featpipe.spec.load import parse_pipeline
 from featpipe.store.place import LocalPlace
+from tests.integration.commands import command
 
 EDGES: dict[str, Any] = {"layers": [{"convolve": {"bank": "sobel"}}, "modulus", {"pool": {"mean": 4}}]}
 BLOBS: dict[str, Any] = {
@@ -394,10 +395,6 @@ def test_failures_that_show_on_the_way_count_too(photos: Path) -> None:
 
 
 # -- killed -----------------------------------------------------------------------------------------------------------
-
-
-def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "featpipe", *map(str, words)]
 
 
 def test_killed_at_any_instant_and_run_again_it_ends_in_the_same_bytes(tmp_path: Path) -> None:

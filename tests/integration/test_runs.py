@@ -16,6 +16,7 @@ import yaml
 import zarr
 
 import featpipe
+from tests.integration.commands import command
 
 TEXTURE: dict[str, Any] = {
     "scales": [1, 2],
@@ -39,10 +40,6 @@ def write_pipeline(folder: Path, images: Any, store: dict[str, Any], **features:
     path = folder / f"{Path(store['path']).stem}.yaml"
     path.write_text(yaml.safe_dump({"images": {"path": str(images)}, "features": features, "store": store}))
     return path
-
-
-def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "featpipe", *map(str, words)]
 
 
 def features_of(store: Path) -> dict[str, bytes]:
