@@ -105,6 +105,23 @@ def init(
     typer.echo(f"  3. featpipe run {file}")
 
 
+@app.command(epilog="Example:\n\nfeatpipe schema --output featpipe.schema.json")
+@guarded
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.", show_default="stdout")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of the pipeline file, by which editors complete keys and explain them."""
+    from featpipe.schema.build import schema_text
+
+    if output is None:
+        sys.stdout.write(schema_text())
+        return
+    output.write_text(schema_text(), encoding="utf-8")
+    typer.echo(f"wrote {output}")
+
+
 @app.command(epilog="Example:\n\nfeatpipe plan pipeline.yaml --memory 2GiB --set store.batch=64")
 @guarded
 def plan(
