@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from featpipe.spec.amounts import MEMORY, memory_bytes
-from featpipe.spec.base import Count, Flaw, PathText, Spec, describe, wrong
+from featpipe.spec.base import Count, Flaw, PathText, Spec, describe, is_number, wrong
 from featpipe.spec.shape import Limited, Written
 
 CLASSES = (
@@ -27,6 +27,8 @@ def _memory(value: object) -> object:
             return memory_bytes(value)
         except ValueError as error:
             raise wrong(Flaw(f"{error}.")) from None
+    if value is not None and not is_number(value):
+        raise wrong(Flaw(f"must be an amount of memory such as 2GiB, got {describe(value)}."))
     return value
 
 
