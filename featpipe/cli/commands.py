@@ -10,8 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from featpipe.cli import console
+from featpipe.cli.completing import complete_banks, complete_stores, one_of
 from featpipe.cli.guard import FAILED, INTERRUPTED, TRACEBACK, guarded
-from featpipe.cli.values import parse_log_format, parse_memory, parse_scheduler, parse_share
+from featpipe.cli.options import (
+    AsJson,
+    Memory,
+    Overrides,
+    PipelineFile,
+    Quiet,
+    Scheduler,
+    StorePath,
+    Threads,
+    WorkerCount,
+)
+from featpipe.cli.values import parse_log_format, parse_share
 from featpipe.errors import FeatpipeError, Problem
 
 app = typer.Typer(
@@ -19,7 +31,6 @@ app = typer.Typer(
     epilog="Example:\n\nfeatpipe init textures\n\nfeatpipe plan textures/pipeline.yaml\n\n"
     "featpipe run textures/pipeline.yaml",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -30,34 +41,6 @@ banks_app = typer.Typer(
     invoke_without_command=True,
 )
 app.add_typer(banks_app, name="banks")
-
-PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the file, e.g. store.path=x.zarr. Repeatable."),
-]
-Memory = Annotated[
-    int | None,
-    typer.Option(
-        metavar="AMOUNT", parser=parse_memory, help="Memory to use, e.g. 1GiB.", show_default="60 % of what is free"
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option(metavar="N", min=1, max=4096, help="Threads to use.", show_default="all cores")
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS", parser=parse_scheduler, show_default="this process",
-        help="Dask cluster to run on, e.g. tcp://10.0.0.1:8786, or the FILE.json of its scheduler.",
-    ),
-]  # fmt: skip
-WorkerCount = Annotated[
-    int | None,
-    typer.Option("--workers", metavar="N", min=1, max=1024, help="Run on N processes of this machine instead."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 def main() -> None:
@@ -103,6 +86,23 @@ def init(
     typer.echo(f"  1. put images into {directory / 'images'}; class folders there become labels")
     typer.echo(f"  2. featpipe plan {file}    what it will do, before it does it")
     typer.echo(f"  3. featpipe run {file}")
+
+
+@app.command(epilog="Example:\n\nfeatpipe schema --output featpipe.schema.json")
+@guarded
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.", show_default="stdout")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of the pipeline file, by which editors complete keys and explain them."""
+    from featpipe.schema.build import schema_text
+
+    if output is None:
+        sys.stdout.write(schema_text())
+        return
+    output.write_text(schema_text(), encoding="utf-8")
+    typer.echo(f"wrote {output}")
 
 
 @app.command(epilog="Example:\n\nfeatpipe plan pipeline.yaml --memory 2GiB --set store.batch=64")
@@ -152,7 +152,13 @@ def run(
         bool, typer.Option("--fsync", help="Count only what has reached the disk, for fear of power failures.")
     ] = False,
     log_format: Annotated[
-        str, typer.Option(metavar="text|json", parser=parse_log_format, help="How progress is told on stderr.")
+        str,
+        typer.Option(
+            metavar="text|json",
+            parser=parse_log_format,
+            help="How progress is told on stderr.",
+            autocompletion=one_of("text", "json"),
+        ),
     ] = "text",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -177,7 +183,7 @@ def run(
 @app.command(epilog="Example:\n\nfeatpipe verify features.zarr --recompute 20")
 @guarded
 def verify(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack.")],
+    store: StorePath,
     recompute: Annotated[
         int, typer.Option(metavar="N", min=0, help="Shards, drawn at random, to compute again and compare.")
     ] = 0,
@@ -199,7 +205,7 @@ def verify(
 @app.command(epilog="Example:\n\nfeatpipe unlock features.zarr")
 @guarded
 def unlock(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack.")],
+    store: StorePath,
     force: Annotated[bool, typer.Option("--force", help="Also if its run seems to be alive.")] = False,
 ) -> None:
     """Remove the lock that a run has left which died; one that is alive keeps it."""
@@ -235,7 +241,7 @@ def fit(
 @app.command(epilog="Example:\n\nfeatpipe info features.zarr")
 @guarded
 def info(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack.")],
+    store: StorePath,
     as_json: AsJson = False,
 ) -> None:
     """Tell what a store holds."""
@@ -265,7 +271,7 @@ def banks(context: typer.Context, as_json: AsJson = False) -> None:
 @banks_app.command(epilog="Example:\n\nfeatpipe banks show gabor --png gabor.png --set orientations=6")
 @guarded
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The bank.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The bank.", autocompletion=complete_banks)],
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the example's kernels.", show_default=False)
     ] = None,
@@ -295,9 +301,19 @@ def show(
 @app.command(epilog="Example:\n\nfeatpipe probe features.zarr --classifier both --png confusion.png")
 @guarded
 def probe(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack with classes and splits.")],
+    store: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE", help="A feature stack with classes and splits.", autocompletion=complete_stores
+        ),
+    ],
     classifier: Annotated[
-        str, typer.Option(metavar="KIND", help="ridge (least squares), logistic, or both.")
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="ridge (least squares), logistic, or both.",
+            autocompletion=one_of("ridge", "logistic", "both"),
+        ),
     ] = "ridge",
     maps: Annotated[
         list[str] | None, typer.Option("--map", metavar="NAME", help="Use this map alone. Repeatable.")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from featpipe.errors import Problem, StoreError
+from featpipe.schema.build import FILE_NAME, schema_text
 
 NAME = "pipeline.yaml"
-STARTER = """\
+STARTER = f"""\
+# yaml-language-server: $schema={FILE_NAME}
 # A featpipe pipeline: which images, which features, where to. Paths are relative to this file.
 #   featpipe plan pipeline.yaml    tells shapes, memory and sizes before anything is computed
 #   featpipe run pipeline.yaml     writes the features; run it again after an interruption and it goes on
@@ -19,20 +21,20 @@ images:
   color: gray                      # gray, rgb, or keep
   # size: [256, 256]               # y, x in pixels; without it every image keeps its own size
   # fit: crop                      # how images of another shape get there: crop, pad, stretch, error
-  # split: {test: 0.2, seed: 0}    # draw a test set, where there are no folders for it
+  # split: {{test: 0.2, seed: 0}}    # draw a test set, where there are no folders for it
 
 features:
   texture:                         # a branch: layers in order, under a name of your choice
     scales: [1, 2]                 # on the image, and on the image halved
     layers:
-      - convolve: {bank: gabor, frequencies: [0.1, 0.2, 0.4], orientations: 6, padding: reflect}
+      - convolve: {{bank: gabor, frequencies: [0.1, 0.2, 0.4], orientations: 6, padding: reflect}}
       - modulus                    # even and odd response -> local amplitude
-      - pool: {mean: {grid: [2, 2]}}    # the mean over each quarter, whatever the image's size
+      - pool: {{mean: {{grid: [2, 2]}}}}    # the mean over each quarter, whatever the image's size
   edges:
     layers:
-      - convolve: {bank: sobel, padding: reflect}
+      - convolve: {{bank: sobel, padding: reflect}}
       - modulus                    # derivatives along y and x -> gradient magnitude
-      - pool: {mean: {grid: [2, 2]}}
+      - pool: {{mean: {{grid: [2, 2]}}}}
 
 store:
   path: features.zarr
@@ -41,7 +43,7 @@ store:
 
 
 def write_starter(directory: Path) -> Path:
-    """Write a first pipeline into a directory, and make a place for its images.
+    """Write a first pipeline into a directory, the schema that tells editors its keys, and make a place for images.
 
     Parameters
     ----------
@@ -66,4 +68,5 @@ def write_starter(directory: Path) -> Path:
     (directory / "images").mkdir(parents=True, exist_ok=True)
     with file.open("x", encoding="utf-8") as stream:
         stream.write(STARTER)
+    (directory / FILE_NAME).write_text(schema_text(), encoding="utf-8")
     return file

@@ -37,9 +37,11 @@ from featpipe.spec.banks import (
     LogBank,
     RandomBank,
 )
-from featpipe.spec.base import LARGEST_COUNT, Spec, as_list
+from featpipe.spec.base import Spec, as_list
+from featpipe.spec.docs import field_docs
 from featpipe.spec.fits import FITS, FitBank, LearnedBank
 from featpipe.spec.fits import NOTES as FIT_NOTES
+from featpipe.spec.shape import type_text
 from featpipe.spec.textures import TextureBank
 from featpipe.spec.words import suggest
 
@@ -326,17 +328,17 @@ def _entry(name: str) -> BankEntry:
 
 
 def _parameters(model: type[Spec]) -> tuple[BankParameter, ...]:
-    schemas = model.model_json_schema()["properties"]
+    schemas, docs = model.model_json_schema()["properties"], field_docs(model)
     parameters = []
     for key, field in model.model_fields.items():
         if key in ("name", "fit"):
             continue
-        text = _type_text(schemas[key])
+        text = type_text(schemas[key])
         if any(isinstance(mark, BeforeValidator) and mark.func is as_list for mark in field.metadata):
-            text = f"{_type_text(schemas[key]['items'])}, or a list of them"
+            text = f"{type_text(schemas[key]['anyOf'][0])}, or a list of them"
         default = "" if field.is_required() else _default_text(field.default)
         shown = "kernels" if key == "values" or (model is FileBank and key == "file") else key
-        parameters.append(BankParameter(shown, text, default, _plain(field.description or "")))
+        parameters.append(BankParameter(shown, text, default, _plain(docs.get(key, ""))))
     return tuple(parameters)
 
 
@@ -346,30 +348,6 @@ def _default_text(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
     return value if isinstance(value, str) else f"{value:g}"
-
-
-def _type_text(schema: dict[str, Any]) -> str:
-    """Say in words what a parameter's JSON schema allows."""
-    if choices := schema.get("oneOf", schema.get("anyOf")):
-        return " or ".join(map(_type_text, choices))
-    if words := schema.get("enum"):
-        return " or ".join(map(str, words))
-    if "$ref" in schema:
-        return "mapping"
-    kind = schema["type"]
-    if kind == "array":
-        items = schema["items"]
-        if words := items.get("enum"):
-            return f"list of {', '.join(words)}"
-        return "nested lists of numbers" if items.get("type") == "array" else f"list of {_type_text(items)}s"
-    names = {"integer": "whole number", "string": "path", "boolean": "true or false", "null": "nothing"}
-    words = names.get(str(kind), str(kind))
-    bounds = {">": ("gt", "exclusiveMinimum"), "≥": ("ge", "minimum"), "≤": ("le", "maximum")}
-    for sign, keys in bounds.items():
-        bound = next((schema[key] for key in keys if key in schema), None)
-        if bound is not None and bound != LARGEST_COUNT:
-            words += f" {sign} {bound:g}" if words[-1].isalpha() else f" and {sign} {bound:g}"
-    return words
 
 
 def _paragraph(documented: object) -> str:

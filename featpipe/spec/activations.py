@@ -15,17 +15,30 @@ class Split(Spec):
     """max(0, z - t) and max(0, -z - t), as two features."""
 
     threshold: Annotated[Number, Field(ge=0)] = 0.0
+    """t, in units of the values."""
 
 
 class SoftThreshold(Spec):
     """Shrink towards zero: sign(z) · max(0, abs(z) - t)."""
 
     threshold: Annotated[Number, Field(ge=0)]
+    """t, in units of the values."""
 
 
 ActivationName = Literal["relu", "abs", "square", "sqrt", "tanh", "sigmoid", "triangle", "hard", "nearest"]
-"""``sqrt`` takes negative values as 0; ``triangle`` is max(0, mean over features - z); ``hard`` is 1 for the largest
-feature at a position and 0 for the others, ``nearest`` the same for the smallest; of equal ones the first wins."""
+FORMULAS: dict[str, str] = {
+    "relu": "max(0, z).",
+    "abs": "The absolute value.",
+    "square": "z².",
+    "sqrt": "√max(0, z).",
+    "tanh": "The hyperbolic tangent.",
+    "sigmoid": "1 / (1 + exp(-z)).",
+    "triangle": "max(0, m - z), m the mean over all features at the position.",
+    "hard": "1 for the largest feature at the position, the first of equal ones, and 0 for the others.",
+    "nearest": "1 for the smallest feature at the position, the first of equal ones, and 0 for the others.",
+    "split": "max(0, z) and max(0, -z), as two features.",
+}
+"""What each makes of the value z."""
 ACTIVATIONS: tuple[str, ...] = (*get_args(ActivationName), "split", "soft-threshold")
 
 
@@ -34,7 +47,9 @@ class Activation(Spec):
 
     name: ActivationName | None = None
     split: Split | None = None
+    """max(0, z - t) and max(0, -z - t), as two features: ``{threshold: t}``."""
     soft_threshold: Annotated[SoftThreshold | None, Field(alias="soft-threshold")] = None
+    """Shrink towards zero, sign(z) · max(0, abs(z) - t): ``{threshold: t}``."""
 
     @model_validator(mode="before")
     @classmethod

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+MEMORY = r"^\s*[0-9]+(\.[0-9]*)?([eE][0-9]+)?\s*([kKmMgGtT][iI]?)?[bB]?\s*$"
+"""The same as ``_AMOUNT``, as JSON Schema has patterns."""
 _AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 
 

@@ -30,7 +30,8 @@ from featpipe.spec.base import (
     wrong,
 )
 from featpipe.spec.fits import FitBank, LearnedBank, read_learned
-from featpipe.spec.inline import Kernels, read_kernels
+from featpipe.spec.inline import Kernels, WrittenKernels, read_kernels
+from featpipe.spec.shape import OR_ITEM
 from featpipe.spec.textures import TEXTURES, NamedTexture, TextureSpec
 from featpipe.spec.words import suggest
 
@@ -112,7 +113,7 @@ class GaborBank(Spec):
     """Gabor filters, each an even and an odd kernel that ``modulus`` folds to the local amplitude."""
 
     name: Literal["gabor"]
-    frequencies: Annotated[list[Frequency], BeforeValidator(as_list), Field(min_length=1)]
+    frequencies: Annotated[list[Frequency], BeforeValidator(as_list), Field(min_length=1), OR_ITEM]
     """Spatial frequencies of the wave, in cycles per sample, at most 0.5."""
     orientations: Orientations = 8
     """How many orientations, evenly over 180 degrees from 0; or their angles in degrees."""
@@ -136,7 +137,7 @@ class InlineBank(Spec):
     """Kernels written out in the pipeline, ``(k, y, x)`` or ``(k, y, x, c)`` numbers."""
 
     name: Literal["inline"]
-    values: Annotated[Kernels, PlainValidator(read_kernels, json_schema_input_type=Kernels)]
+    values: Annotated[Kernels, PlainValidator(read_kernels, json_schema_input_type=WrittenKernels)]
     """Kernels, their rows, and in each row numbers or, where a kernel spans the channels, lists of c numbers."""
 
 

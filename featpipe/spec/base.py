@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 from pydantic_core import PydanticCustomError
 
 from featpipe.errors import Location
+from featpipe.spec.shape import LARGEST_COUNT, OR_ITEM, Limited
 
 FROM_FILE = {"from_file": True}
 """Validation context of a pipeline file: only the file's own way of writing is taken, not the models' field names."""
@@ -18,7 +19,7 @@ FROM_FILE = {"from_file": True}
 class Spec(BaseModel):
     """A frozen part of the pipeline file; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Flaw(NamedTuple):
@@ -125,17 +126,15 @@ def _one_or_list(value: Any) -> str:
     return "(list)" if isinstance(value, (list, tuple)) else "(one)"
 
 
-LARGEST_COUNT = 2**31 - 1
-
 Number = Annotated[float, BeforeValidator(_number)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST_COUNT)]
 Whole = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=LARGEST_COUNT)]
 Flag = Annotated[bool, Field(strict=True)]
-Pair = Annotated[list[Count], BeforeValidator(_pair), Field(min_length=2, max_length=2)]
+Pair = Annotated[list[Count], BeforeValidator(_pair), Field(min_length=2, max_length=2), OR_ITEM]
 """``[y, x]``, or one number for both."""
-Sigmas = Annotated[list[PositiveNumber], BeforeValidator(as_list), Field(min_length=1)]
-PathText = Annotated[str, AfterValidator(_path_text)]
+Sigmas = Annotated[list[PositiveNumber], BeforeValidator(as_list), Field(min_length=1), OR_ITEM]
+PathText = Annotated[str, AfterValidator(_path_text), Limited({"minLength": 1})]
 ONE_OR_LIST = Discriminator(_one_or_list)
 """Chooses between the arms ``ONE`` and ``LIST`` of a union; tags in parentheses never show in an error."""
 ONE = Tag("(one)")

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from featpipe.spec.amounts import memory_bytes
-from featpipe.spec.base import Count, Flaw, PathText, Spec, describe, wrong
+from featpipe.spec.amounts import MEMORY, memory_bytes
+from featpipe.spec.base import Count, Flaw, PathText, Spec, describe, is_number, wrong
+from featpipe.spec.shape import Limited, Written
 
 CLASSES = (
     "dask_jobqueue.SLURMCluster", "dask_jobqueue.PBSCluster", "dask_jobqueue.SGECluster", "dask_jobqueue.LSFCluster",
@@ -26,6 +27,8 @@ def _memory(value: object) -> object:
             return memory_bytes(value)
         except ValueError as error:
             raise wrong(Flaw(f"{error}.")) from None
+    if value is not None and not is_number(value):
+        raise wrong(Flaw(f"must be an amount of memory such as 2GiB, got {describe(value)}."))
     return value
 
 
@@ -41,48 +44,63 @@ def _known_class(value: str) -> str:
     return value
 
 
+ClassName = Annotated[str, AfterValidator(_known_class), Limited({"enum": list(CLASSES)})]
+
+
 class LocalWorkers(Spec):
     """Processes of this machine, reached by it alone."""
 
     workers: Count | None = None
     """Processes; as many as there are cores, divided by ``threads``, unless given."""
     threads: Count = 1
-    """Of each."""
-    memory: Annotated[Annotated[int, Field(ge=1, lt=2**60)] | None, BeforeValidator(_memory)] = None
-    """Of each, e.g. 2GiB; an equal share of the machine's unless given."""
+    """Threads of each process."""
+    memory: Annotated[
+        Annotated[int, Field(ge=1, lt=2**60)] | None,
+        BeforeValidator(_memory),
+        Written({"type": "string", "pattern": MEMORY}),
+    ] = None
+    """Memory of each process, e.g. 2GiB, or a number of bytes; an equal share of the machine's unless given."""
 
 
 class Adapt(Spec):
     """As many workers as the work asks for, between these."""
 
     minimum: Count = 1
+    """Workers that stay, also while there is nothing to do."""
     maximum: Count
+    """Workers, at most."""
 
 
 class Tls(Spec):
     """Certificates for ``tls://``: PEM files."""
 
     ca: PathText
+    """The authority by which scheduler and workers are known."""
     cert: PathText
+    """This machine's certificate."""
     key: PathText
+    """This machine's private key."""
 
 
 class Cluster(Spec):
     """One of ``local``, ``address``, ``scheduler_file`` and ``class``."""
 
     local: LocalWorkers | None = None
-    address: Annotated[str, AfterValidator(_address)] | None = None
-    """Of a Dask scheduler, e.g. ``tcp://10.0.0.1:8786``."""
+    """Processes of this machine; ``{}`` for as many as it has cores."""
+    address: Annotated[str, AfterValidator(_address), Limited({"pattern": r"^(tcp|tls)://\S*$"})] | None = None
+    """Address of a Dask scheduler, e.g. ``tcp://10.0.0.1:8786``."""
     scheduler_file: PathText | None = None
     """The file that ``dask scheduler --scheduler-file`` writes."""
-    kind: Annotated[str, AfterValidator(_known_class)] | None = Field(default=None, alias="class")
+    kind: ClassName | None = Field(default=None, alias="class")
     """A class of dask-jobqueue, dask-kubernetes or dask-gateway, installed beside featpipe."""
     options: dict[str, Any] = {}
     """What the class is made with, e.g. ``{queue: long, cores: 8, memory: 16GB}``."""
     scale: Count | None = None
     """Workers to ask for."""
     adapt: Adapt | None = None
+    """As many workers as the work asks for, instead of ``scale``."""
     tls: Tls | None = None
+    """Certificates for ``tls://``."""
 
     @model_validator(mode="after")
     def _is_one(self) -> Cluster:

@@ -55,6 +55,24 @@ def resolved(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
+def written(value: Padding | Pool | Activation) -> Any:
+    """Return one of the parts that the file writes shorter than its model does.
+
+    Examples
+    --------
+    >>> from featpipe.spec.padding import VALID
+    >>> written(VALID), written(Activation(name="relu"))
+    ('valid', 'relu')
+    """
+    match value:
+        case Padding():
+            return _padding(value)
+        case Pool():
+            return _pool(value)
+        case _:
+            return _activation(value)
+
+
 def _layer(layer: Layer) -> dict[str, Any] | str:
     match layer:
         case ConvolveLayer():

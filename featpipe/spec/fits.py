@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from featpipe.spec.base import Count, Flag, Flaw, PathText, PositiveNumber, Spec, Whole, describe, wrong
+from featpipe.spec.shape import Written
 from featpipe.spec.words import suggest
 
 FitName = Literal["kmeans", "pca", "zca-patches", "random-patches"]
@@ -67,7 +68,7 @@ class FitBank(Spec):
     """Of the generator that draws patches and starts the fit."""
     split: str | None = None
     """The split whose images may be looked at; train where the images have splits, else all of them."""
-    whiten: Annotated[Whiten | None, BeforeValidator(_read_whiten)] = None
+    whiten: Annotated[Whiten | None, BeforeValidator(_read_whiten), Written({"type": "boolean"})] = None
     """ZCA whitening of the patches, folded into the kernels; on for kmeans and zca-patches unless false."""
     unit: Flag = False
     """Make the kernels' vectors unit length, as zca-patches and random-patches do unless false."""

@@ -12,6 +12,7 @@ from featpipe.spec.base import Count, Flaw, PathText, PositiveNumber, Spec, desc
 from featpipe.spec.names import SavedName
 from featpipe.spec.padding import PaddingField
 from featpipe.spec.pooling import Pool
+from featpipe.spec.shape import Limited
 
 
 def _read_taps(value: object) -> object:
@@ -43,7 +44,11 @@ class Import(Spec):
     """What stands before the indices of the modules: ``features`` of ``features.0.weight``."""
     until: Count | None = None
     """The first module that is left out; unless given, the activation after the last convolution ends the stack."""
-    taps: Annotated[dict[int, SavedName], BeforeValidator(_read_taps)] = {}
+    taps: Annotated[
+        dict[int, SavedName],
+        BeforeValidator(_read_taps),
+        Limited({"propertyNames": {"pattern": "^[0-9]+$"}}),
+    ] = {}
     """Index of a module to the name under which the map after it is kept too."""
     padding: PaddingField | None = None
     """Of the convolutions; unless given, zeros on each side, half the kernel's edge rounded down, as VGG pads."""

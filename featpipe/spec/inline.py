@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from featpipe.errors import Location
 from featpipe.spec.base import Flaw, describe, is_number, wrong
 
 Kernels = list[list[list[float | list[float]]]]
 """``(k, y, x)`` or ``(k, y, x, c)`` numbers."""
+_ONE = Field(min_length=1)
+_Numbers = Annotated[list[float], _ONE]
+_Rows = Annotated[list[_Numbers], _ONE]
+_Squares = Annotated[list[_Rows], _ONE]
+WrittenKernels = _Squares | Annotated[list[_Squares], _ONE]
+"""The same, for the JSON Schema: no list is empty."""
 
 MOST_FLAWS = 20
 """Flaws reported of one list of kernels; a wrongly written file of numbers has one in every row."""

@@ -122,6 +122,7 @@ class Reduce(Spec):
     over: str
     """The label to reduce over."""
     by: Statistic = "max"
+    """The statistic; l2 is the root of the sum of squares."""
 
 
 class LocalContrast(Spec):
@@ -130,7 +131,9 @@ class LocalContrast(Spec):
     size: Pair
     """Edge of the neighbourhood, in samples (odd)."""
     epsilon: PositiveNumber = 1e-4
+    """Added to the variance, in squared units of the values."""
     padding: PaddingField = VALID
+    """As for convolve."""
 
     @field_validator("size")
     @classmethod
@@ -144,8 +147,11 @@ class Normalize(Spec):
     """Standardise by given ``mean`` and ``std``, per feature or one for all; or local contrast, ``{local: …}``."""
 
     mean: NumberOrList = 0.0
+    """Subtracted: one number, or one per feature, in units of the values."""
     std: PositiveNumberOrList = 1.0
+    """Divided by: one number, or one per feature, in units of the values."""
     local: LocalContrast | None = None
+    """Contrast of each sample against its neighbourhood, instead of ``mean`` and ``std``."""
 
     @model_validator(mode="after")
     def _one_only(self) -> Normalize:

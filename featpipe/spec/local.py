@@ -27,6 +27,7 @@ class DrawnKernels(Spec):
     """Kernels drawn from a seed, He-initialised, others at every position: normal with variance 2 / (size² · c)."""
 
     fit: Literal["random"]
+    """Drawn at random: the only way so far."""
     kernels: Count
     """How many kernels at each position."""
     size: Count = 3

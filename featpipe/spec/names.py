@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from featpipe.spec.base import Flaw, wrong
+from featpipe.spec.shape import Limited
 
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -25,6 +26,8 @@ def _not_a_scale(name: str) -> str:
     return name
 
 
-Name = Annotated[str, AfterValidator(check_name)]
+Name = Annotated[str, AfterValidator(check_name), Limited({"pattern": f"^{NAME_PATTERN.pattern}$"})]
 """Of a branch or a saved map: a letter, then letters, digits, - and _."""
-SavedName = Annotated[Name, AfterValidator(_not_a_scale)]
+SavedName = Annotated[
+    Name, AfterValidator(_not_a_scale), Limited({"pattern": f"^(?!scale[0-9]*$){NAME_PATTERN.pattern}$"})
+]

@@ -60,6 +60,15 @@ class Padding(Spec):
 
 
 PADDING_WORDS: tuple[str, ...] = ("valid", "same", *get_args(PaddingMode))
+PADDING_NOTES: dict[str, str] = {
+    "valid": "No padding: windows lie wholly inside, and the output is shorter by the window less one.",
+    "same": "Zeros, so many that the output is as long as the input (over the stride).",
+    "zero": "The same as same: zeros.",
+    "edge": "As same, with the sample at the edge: a a | a b c | c c.",
+    "reflect": "As same, mirrored at the centre of the sample at the edge: c b | a b c | b a.",
+    "symmetric": "As same, mirrored at the outer side of the sample at the edge: b a | a b c | c b.",
+    "wrap": "As same, from the opposite side: b c | a b c | a b.",
+}
 
 
 def _read_padding(value: object, info: ValidationInfo) -> object:

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from featpipe.spec.base import Count, Flaw, Number, Pair, PathText, Spec, Whole, as_list, describe, wrong
 from featpipe.spec.cluster import Cluster
 from featpipe.spec.layers import OPS, Layer, Name
+from featpipe.spec.names import NAME_PATTERN
+from featpipe.spec.shape import OR_ITEM, Limited, Written
 
 Fraction = Annotated[Number, Field(gt=0, lt=1)]
 RESERVED_NAMES = ("images", "image", "path", "label", "split", "ok", "height", "width")
@@ -23,6 +25,7 @@ class RandomSplit(Spec):
     val: Fraction | None = None
     """Share of the images in ``val``."""
     seed: Whole = 0
+    """Of the generator that draws them."""
 
 
 def _split_tag(value: Any) -> str:
@@ -77,13 +80,14 @@ class Images(Spec):
     stack or a ``.zarr`` (OME-Zarr too). All but ``.npy`` may also be in an object store: ``s3://BUCKET/PATH``,
     ``gs://``, ``az://``. Several archives or tables are a glob, or the directory they are in. Absolute once the
     pipeline is read."""
-    labels: str | None = None
+    labels: Annotated[str | None, Written({"type": "string", "enum": ["folders", "none"]})] = None
     """``folders``, ``none``, or a column of the manifest or table; found out unless given. In an archive ``label``
     is the column of what WebDataset's ``.cls`` members hold, or ``label`` in its ``.json`` ones."""
     split: Annotated[
         Annotated[RandomSplit, Tag("(drawn)")] | Annotated[str | None, Tag("(word)")],
         Discriminator(_split_tag),
         BeforeValidator(_read_split),
+        Written({"type": "string", "enum": ["folders", "none"]}),
     ] = None
     """``folders``, ``none``, a column of the manifest, or ``{test: 0.2, seed: 0}``; found out unless given."""
     color: Literal["gray", "rgb", "keep"] = "keep"
@@ -117,9 +121,10 @@ class Images(Spec):
 class Branch(Spec):
     """A named chain of layers, run at every scale."""
 
-    scales: Annotated[list[Count], BeforeValidator(as_list), Field(min_length=1)] = [1]
+    scales: Annotated[list[Count], BeforeValidator(as_list), Field(min_length=1), OR_ITEM] = [1]
     """Pyramid factors, powers of two: 2 halves the image once (Burt-Adelson [1 4 6 4 1]/16, then every 2nd pixel)."""
     layers: Annotated[list[Layer], Field(min_length=1)]
+    """What is done to every image, in order; the map after the last layer is kept, others where ``save`` stands."""
 
     @field_validator("scales")
     @classmethod
@@ -148,13 +153,17 @@ def _is_free(name: str) -> str:
     return name
 
 
-BranchName = Annotated[Name, AfterValidator(_is_free)]
+BranchName = Annotated[
+    Name,
+    AfterValidator(_is_free),
+    Limited({"pattern": f"^(?!({'|'.join(RESERVED_NAMES)})$){NAME_PATTERN.pattern}$"}),
+]
 
 
 class Store(Spec):
     """Where the features go, and in what pieces."""
 
-    path: PathText = "features.zarr"
+    path: Annotated[PathText, Limited({"pattern": r"\.zarr[/\\]*$"})] = "features.zarr"
     """Relative to the pipeline file, absolute once the pipeline has been read; or ``s3://…``, ``gs://…``, ``az://…``."""
     dtype: Literal["float32", "float16"] = "float32"
     """Of the stored values; the arithmetic is float32."""
@@ -175,6 +184,10 @@ class Pipeline(Spec):
     """A pipeline file: ``images`` and ``features`` must be given."""
 
     images: Images
+    """Which images, and what becomes of them before the first layer."""
     features: Annotated[dict[BranchName, Branch], Field(min_length=1)]
+    """What is computed: branches, each a chain of layers under a name of your choice."""
     store: Store = Store()
+    """Where the features go, and in what pieces."""
     cluster: Cluster | None = None
+    """Which machines a run uses; threads of one process unless given. It changes no bit of the features."""

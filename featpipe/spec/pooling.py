@@ -9,11 +9,22 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo,
 
 from featpipe.spec.base import Count, Flaw, Pair, Spec, describe, from_file, is_number, unknown_keys, wrong
 from featpipe.spec.padding import VALID, PaddingField
+from featpipe.spec.shape import Written
 
 Statistic = Literal["max", "mean", "min", "sum", "l2", "std"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 POOLINGS = (*STATISTICS, "histogram")
 """What a pooling can gather of its windows or cells."""
+NOTES: dict[str, str] = {
+    "max": "The largest value",
+    "mean": "The mean",
+    "min": "The smallest value",
+    "sum": "The sum",
+    "l2": "The root of the sum of squares",
+    "std": "The standard deviation",
+    "histogram": "How often each of the values 0, 1, ... bins - 1 occurs (others are counted nowhere)",
+}
+"""What each gathers, of a window, a cell or the whole map."""
 EXACT = 2**24
 """Counts up to this are exact in float32."""
 
@@ -55,6 +66,7 @@ class Pool(Spec):
         Annotated[Pair, Tag("(window)")] | Annotated[Cells, Tag("(cells)")],
         Discriminator(_over_tag),
         BeforeValidator(_read_over),
+        Written({"type": "string", "const": "global"}),
     ]
     """Edge of the window in samples, one number or ``[y, x]``; or the cells."""
     stride: Pair | None = None

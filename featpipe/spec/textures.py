@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from featpipe.spec.base import Count, Flaw, Number, PositiveNumber, Sigmas, Spec, Whole, as_list, wrong
+from featpipe.spec.shape import OR_ITEM
 
 NARROWEST = 0.3
 """Sigma of an edge or bar, in samples, below which hardly any of its taps differs from 0."""
@@ -82,7 +83,7 @@ class MorletBank(TextureBank):
     """How many octaves, from the finest: sigma 0.8 · 2^octave samples, frequency 3/8 / 2^octave cycles per sample."""
     orientations: Count = 8
     """How many orientations, evenly over 180 degrees from 0; the more, the narrower each."""
-    octaves: Annotated[list[Whole], BeforeValidator(as_list)] = []
+    octaves: Annotated[list[Whole], BeforeValidator(as_list), OR_ITEM] = []
     """Which octaves of these, from 0; [] for all."""
     truncate: Annotated[Number, Field(ge=1)] = 5.0
     """Radius of the kernels, in standard deviations of the longer axis of their Gaussian."""
@@ -149,13 +150,17 @@ class SteerableBank(TextureBank):
         return size
 
 
+Order = Annotated[Whole, Field(le=2)]
+Orders = Annotated[list[Order], BeforeValidator(as_list), Field(min_length=1), OR_ITEM]
+
+
 class GaussianDerivativesBank(TextureBank):
     """Derivatives of a Gaussian along y and x up to the second, as ``bif`` and ``eigenvalues`` need them."""
 
     name: Literal["gaussian-derivatives"]
     sigmas: Sigmas
     """Standard deviations, in samples."""
-    orders: Annotated[list[Annotated[Whole, Field(le=2)]], BeforeValidator(as_list), Field(min_length=1)] = [1, 2]
+    orders: Orders = [1, 2]
     """Orders of derivative, 0 (the smoothed value) to 2."""
     truncate: PositiveNumber = 4.0
     """Radius of the kernels, in sigmas."""

@@ -62,6 +62,10 @@ WRONG = {
         WHOLE + "cluster: {local: {memory: much}}",
         "3:27 cluster.local.memory: 'much' is not an amount of memory; write 800MB, 1.5GiB or 2e9.",
     ),
+    "cluster memory true": (
+        WHOLE + "cluster: {local: {memory: true}}",
+        "3:27 cluster.local.memory: must be an amount of memory such as 2GiB, got true.",
+    ),
     "cluster options without class": (
         WHOLE + "cluster: {local: {}, options: {a: 1}}",
         "3:22 cluster.options: options goes with class.",

@@ -1,0 +1,1 @@
+"""The JSON Schema of the pipeline file, made from its models."""

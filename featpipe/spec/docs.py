@@ -1,0 +1,53 @@
+"""What the models say of themselves, read from their source when somebody asks: at start-up it would cost time."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from functools import cache
+
+from pydantic import BaseModel
+
+
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """Return the text below each field of a model, also of those it inherits.
+
+    Parameters
+    ----------
+    model : type of Spec
+
+    Returns
+    -------
+    dict of str to str
+        By the field's name in Python; a field without words is not in it.
+
+    Examples
+    --------
+    >>> from featpipe.spec.banks import DogBank
+    >>> field_docs(DogBank)["sigmas"]
+    'Standard deviations of the narrower Gaussian, in samples.'
+    """
+    docs: dict[str, str] = {}
+    for one in reversed(model.__mro__):
+        if one.__module__.startswith("featpipe."):
+            docs |= _class_docs(one.__module__).get(one.__name__, {})
+    return docs
+
+
+@cache
+def _class_docs(module: str) -> dict[str, dict[str, str]]:
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: _texts_below(node) for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _texts_below(node: ast.ClassDef) -> dict[str, str]:
+    docs = {}
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(words))),
+            ):
+                docs[name] = inspect.cleandoc(words)
+    return docs
