@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         SpecError,
         StoreError,
     )
+    from featpipe.exports.export import export
     from featpipe.probes.probe import probe
     from featpipe.probes.result import ProbeResult
     from featpipe.stack import FeatureMap, Stack
@@ -42,6 +43,7 @@ __all__ = [
     "Stack",
     "StoreError",
     "__version__",
+    "export",
     "extract",
     "open",
     "probe",
@@ -52,6 +54,7 @@ _HOMES = {
     "open": ("featpipe.stack", "open_stack"),
     "FeatureMap": ("featpipe.stack", "FeatureMap"),
     "Stack": ("featpipe.stack", "Stack"),
+    "export": ("featpipe.exports.export", "export"),
     "probe": ("featpipe.probes.probe", "probe"),
     "ProbeResult": ("featpipe.probes.result", "ProbeResult"),
 }

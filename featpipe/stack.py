@@ -13,11 +13,12 @@ import zarr
 
 from featpipe.errors import Problem, StoreError
 from featpipe.spec.words import suggest
+from featpipe.store.dataset import Dataset
 from featpipe.store.fits import learned_banks
 from featpipe.store.format import FORMAT, read_header
 from featpipe.store.place import LocalPlace, Place, open_place
-from featpipe.store.read import Indices, StoredMap, fill_columns
-from featpipe.store.select import pick, select_features
+from featpipe.store.read import Indices, StoredMap, read_matrix
+from featpipe.store.select import compose, pick, select_features
 from featpipe.store.tree import open_tree
 
 
@@ -191,12 +192,16 @@ class Stack:
         if labels:
             members = {name: any_map.labels for name in kept if (any_map := self._any(name)) is not None}
             picked = select_features(members, labels, self.path)
-            kept = {name: _compose(kept[name], indices) for name, indices in picked.items()}
+            kept = {name: compose(kept[name], indices) for name, indices in picked.items()}
         return Stack(self.place, self._header, kept)
+
+    def is_stacked(self, name: str) -> bool:
+        """Return whether a map is one array over all images."""
+        return bool(self._facts[name]["stacked"])
 
     def stacked(self) -> list[FeatureMap]:
         """Return the maps that `xy` flattens, of one shape for all images; raises `StoreError` if there are none."""
-        maps = [self[name] for name in self._chosen if self._facts[name]["stacked"]]
+        maps = [self[name] for name in self._chosen if self.is_stacked(name)]
         if not maps:
             what = "has no map of one shape for all images, so there is no matrix."
             raise self._wrong(what, "End a branch with pool: {mean: {grid: [2, 2]}}, or give images.size.")
@@ -230,15 +235,42 @@ class Stack:
         StoreError
             If there is no such split, no map is stacked, or the store is not complete.
         """
-        self._check_complete(allow_partial)
-        rows = self._rows(split, ok_only)
-        maps = self.stacked()
-        features = np.empty((len(rows), sum(one.columns_per_image for one in maps)), np.float32)
-        at = 0
-        for one in maps:
-            fill_columns(features[:, at : at + one.columns_per_image], one, rows)
-            at += one.columns_per_image
-        return features, self.labels[rows]
+        rows = self.rows(split, ok_only=ok_only, allow_partial=allow_partial)
+        return read_matrix(self.stacked(), rows), self.labels[rows]
+
+    def rows(self, split: str | None = None, *, ok_only: bool = True, allow_partial: bool = False) -> Indices:
+        """Return the images that `xy` takes, ascending; arguments and errors are the same."""
+        if self.status != "complete" and not allow_partial:
+            change = "Run the pipeline again: it goes on where it stopped. allow_partial=True takes it as it is."
+            raise self._wrong("is not complete.", change)
+        keep = self.ok.copy() if ok_only else np.ones(self.n, np.bool_)
+        if split is not None:
+            keep &= self.splits == self._split_code(split)
+        return np.flatnonzero(keep)
+
+    def dataset(self, split: str | None = None, map: str | None = None) -> Dataset:
+        """Return the images one by one, as torch's DataLoader takes them; torch is not needed.
+
+        Parameters
+        ----------
+        split : str, optional
+            Only the images of this split; all unless given. Images that could not be read are left out.
+        map : str, optional
+            A stacked map to give as it is, (y, x, feature); all of them, flattened as in `xy`, unless given.
+
+        Returns
+        -------
+        Dataset
+            Of (features, label) for each image. It may be sent to other processes, which open the store themselves.
+
+        Raises
+        ------
+        StoreError
+            If there is no such split or map, no map is stacked, or the store is not complete.
+        """
+        rows = self.rows(split)
+        maps = self.stacked() if map is None else [self[map]]
+        return Dataset(self.place, {one.name: one.chosen for one in maps}, rows, self.labels[rows], flat=map is None)
 
     def columns(self) -> list[dict[str, Any]]:
         """Return, for every column of `xy`, its map, its cell (``y``, ``x``) and its feature's labels."""
@@ -326,11 +358,6 @@ class Stack:
             change = suggest(name, self._chosen) or f"There are {', '.join(self._chosen)}."
             raise self._wrong(f"has no map {name!r}.", change)
 
-    def _check_complete(self, allow_partial: bool) -> None:
-        if self.status != "complete" and not allow_partial:
-            change = "Run the pipeline again: it goes on where it stopped. allow_partial=True takes it as it is."
-            raise self._wrong("is not complete.", change)
-
     def _own_map(self, n: int, name: str) -> FeatureMap:
         self._check_name(name)
         group = f"images/{n}/{name}"
@@ -350,41 +377,20 @@ class Stack:
         sized = self._sized()
         return self._own_map(sized[0], name) if sized else None
 
-    def _rows(self, split: str | None, ok_only: bool) -> Indices:
-        keep = self.ok.copy() if ok_only else np.ones(self.n, np.bool_)
-        if split is not None:
-            if split not in self.split_names:
-                there = ", ".join(self.split_names)
-                change = (
-                    f"There are {there}." if there else "Its images are not split: set images.split, and run again."
-                )
-                raise self._wrong(f"has no split {split!r}.", change)
-            keep &= self.splits == self.split_names.index(split)
-        return np.flatnonzero(keep)
+    def _split_code(self, split: str) -> int:
+        if split not in self.split_names:
+            there = ", ".join(self.split_names)
+            change = f"There are {there}." if there else "Its images are not split: set images.split, and run again."
+            near = suggest(split, self.split_names)
+            raise self._wrong(f"has no split {split!r}.", f"{near} {change}" if near else change)
+        return self.split_names.index(split)
 
     def _map_info(self, name: str) -> dict[str, Any]:
         info = {key: self._facts[name][key] for key in ("name", "branch", "scale", "stacked")}
         one = self._any(name)
         if one is None:
             return info
-        values: dict[str, list[Any]] = {}
-        for labels in one.labels:
-            for label, value in labels.items():
-                if value not in values.setdefault(label, []):
-                    values[label].append(value)
-        info |= {"dtype": str(one.dtype), "features": one.shape[-1], "labels": values, "window": one.attrs["window"]}
-        if info["stacked"]:
-            info |= {
-                "shape": list(one.shape),
-                "chunk": list(one.chunks),
-                "shard": list(one.shards),
-                "bytes": one.nbytes,
-            }
-        return info
-
-
-def _compose(before: Indices | None, then: Indices) -> Indices:
-    return then if before is None else before[then]
+        return info | one.facts(stacked=info["stacked"])
 
 
 def _counts(codes: npt.NDArray[np.integer], names: tuple[str, ...]) -> dict[str, int]:

@@ -11,6 +11,7 @@ import typer
 
 from featpipe.cli import console
 from featpipe.cli.completing import complete_banks, complete_stores, one_of
+from featpipe.cli.exporting import export
 from featpipe.cli.guard import FAILED, INTERRUPTED, TRACEBACK, guarded
 from featpipe.cli.options import (
     AsJson,
@@ -371,3 +372,6 @@ def ingest(
     from featpipe.cli.ingesting import ingest_images
 
     console.show(ingest_images(pipeline, target, overrides or (), quiet=quiet))
+
+
+app.command(epilog="Example:\n\nfeatpipe export features.zarr -o features.parquet --split train")(guarded(export))

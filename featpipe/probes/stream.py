@@ -15,7 +15,7 @@ from featpipe.geometry.grid import cut
 from featpipe.probes.standard import Moments, Standard
 from featpipe.report.units import count_text
 from featpipe.stack import Stack
-from featpipe.store.read import Indices, fill_columns
+from featpipe.store.read import Indices, read_matrix
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -63,12 +63,7 @@ class Table:
 
     def read(self, rows: Indices) -> npt.NDArray[np.float32]:
         """Return the features of some images, (n, d)."""
-        values = np.empty((len(rows), self.width), np.float32)
-        at = 0
-        for one in self.maps:
-            fill_columns(values[:, at : at + one.columns_per_image], one, rows)
-            at += one.columns_per_image
-        return values
+        return read_matrix(self.maps, rows)
 
     def standardised(self, rows: Indices, standard: Standard) -> Iterator[tuple[Indices, Floats]]:
         """Yield every block's rows and its standardised features, (n, d); the next block is read meanwhile."""

@@ -39,7 +39,7 @@ def apply_override(data: dict[str, Any], override: str) -> Location:
     if not equals or location is None:
         change = "Write it as --set store.path=features.zarr or --set features.NAME.layers[0].pool.max=2."
         raise SpecError(Problem(f"--set {shorten(override)}", "is not of the form key=value.", change))
-    value = _read_value(path, text)
+    value = read_value(f"--set {shorten(path)}", text)
     node: Any = data
     new = location
     for i, part in enumerate(location):
@@ -66,8 +66,19 @@ def _read_path(path: str) -> Location | None:
     return tuple(location) or None
 
 
-def _read_value(path: str, text: str) -> Any:
-    name = f"--set {shorten(path)}"
+def read_value(name: str, text: str) -> Any:
+    """Return an option's value, which is strict YAML; ``name`` is the option, for errors.
+
+    Raises
+    ------
+    SpecError
+        If it is malformed.
+
+    Examples
+    --------
+    >>> read_value("--select", "[0.1, 0.2]"), read_value("--select", "no")
+    ([0.1, 0.2], 'no')
+    """
     try:
         root, problems = read_yaml(text, name) if text.strip() else (Node(1, 1, None), [])
     except SpecError as error:

@@ -116,6 +116,11 @@ class StoredMap:
         """Window centres along x, in image pixels, or as a fraction of the width where images differ in size."""
         return self._read("x")
 
+    @property
+    def relative(self) -> bool:
+        """Whether ``y`` and ``x`` are fractions of the image, rather than its pixels."""
+        return str(self._group["y"].attrs.get("units")) != "pixel"
+
     def columns(self) -> list[dict[str, Any]]:
         """Return what stands in every column when one image's map is flattened: map, cell (y, x), and labels."""
         height, width = self.shape[-3:-1]
@@ -125,6 +130,24 @@ class StoredMap:
             for x in range(width)
             for labels in self.labels
         ]
+
+    def facts(self, *, stacked: bool) -> dict[str, Any]:
+        """Return what is to be told of the map, and of its array where that is the map's only one."""
+        values: dict[str, list[Any]] = {}
+        for labels in self.labels:
+            for label, value in labels.items():
+                if value not in values.setdefault(label, []):
+                    values[label].append(value)
+        facts = {
+            "dtype": str(self.dtype),
+            "features": self.shape[-1],
+            "labels": values,
+            "window": self.attrs["window"],
+        }
+        if not stacked:
+            return facts
+        sizes = {"shape": list(self.shape), "chunk": list(self.chunks), "shard": list(self.shards)}
+        return {**facts, **sizes, "bytes": self.nbytes}
 
     def __getitem__(self, key: Any) -> Any:
         full = _expand(key, self.ndim)
@@ -160,6 +183,26 @@ class StoredMap:
 
     def _take(self, values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(values) if self.chosen is None else tuple(values[i] for i in self.chosen)
+
+
+def read_matrix(maps: Sequence[StoredMap], rows: Indices) -> npt.NDArray[np.float32]:
+    """Return stacked maps side by side, each flattened (y, x, feature), for some images in ascending order.
+
+    Parameters
+    ----------
+    maps : sequence of StoredMap
+    rows : (n,) int
+
+    Returns
+    -------
+    (n, d) float32
+    """
+    values = np.empty((len(rows), sum(one.columns_per_image for one in maps)), np.float32)
+    at = 0
+    for one in maps:
+        fill_columns(values[:, at : at + one.columns_per_image], one, rows)
+        at += one.columns_per_image
+    return values
 
 
 def fill_columns(columns: npt.NDArray[np.float32], one: StoredMap, rows: Indices) -> None:

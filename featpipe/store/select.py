@@ -79,6 +79,11 @@ def select_features(
     return kept
 
 
+def compose(before: npt.NDArray[np.intp] | None, then: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return the features that one choice, made of those of an earlier one, comes to; None chose all."""
+    return then if before is None else before[then]
+
+
 def _has(feature: Labels, labels: Mapping[str, Any]) -> bool:
     return all(label in feature and matches(feature[label], wanted) for label, wanted in labels.items())
 

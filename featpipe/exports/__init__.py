@@ -1,0 +1,1 @@
+"""A store's features in the file formats of other programs."""
