@@ -161,24 +161,63 @@ def run(
             autocompletion=one_of("text", "json"),
         ),
     ] = "text",
+    with_report: Annotated[
+        bool, typer.Option("--report", help="Write a page about the store beside it, however the run ends.")
+    ] = False,
+    report_to: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write it there instead.", show_default=False)
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Extract the features into a store; after an interruption, run it again and it goes on."""
     from featpipe.cli.planning import Machines, carry_out, planned_run
+    from featpipe.cli.reporting import reported
     from featpipe.report.run import run_facts
     from featpipe.report.text import render_run
 
     machines = Machines(memory, threads, scheduler, workers)
-    with planned_run(pipeline, overrides or (), machines, quiet=quiet) as (ready, crew):
-        report = carry_out(
+    with (
+        planned_run(pipeline, overrides or (), machines, quiet=quiet) as (ready, crew),
+        reported(ready, report_to, wanted=with_report or report_to is not None, quiet=quiet),
+    ):
+        done = carry_out(
             ready, crew, overwrite=overwrite, retry_failed=retry_failed, max_failures=max_failures, fsync=fsync,
             quiet=quiet, log_format=log_format,
         )  # fmt: skip
-    facts = run_facts(report, ready)
+    facts = run_facts(done, ready)
     console.show_json(facts) if as_json else console.show(render_run(facts))
-    if report.status == "interrupted":
+    if done.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command(epilog="Example:\n\nfeatpipe report features.zarr --output features.report.html")
+@guarded
+def report(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack, complete or not.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.html", help="The page to write.", show_default="beside the store"),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Whether to show some of the images themselves.")
+    ] = True,
+    values: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            show_default="67 million",
+            help="Values of a map that the statistics of its features look at; of more, a sample is drawn.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of this draw.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write a page about a store: what was run, how fast, what failed, responses, features, the probe."""
+    from featpipe.cli.reporting import write_report
+
+    typer.echo(f"wrote {write_report(store, output, pictures=pictures, most_values=values, seed=seed, quiet=quiet)}")
 
 
 @app.command(epilog="Example:\n\nfeatpipe verify features.zarr --recompute 20")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from featpipe.cli.progress import stage_progress
-from featpipe.errors import Problem, SpecError
+from featpipe.errors import FeatpipeError, Problem, SpecError
 
 KINDS = ("ridge", "logistic", "both")
 
@@ -33,10 +36,24 @@ def probe_store(
         with stage_progress(quiet=quiet) as progress:
             result = probe(store, classifier=kind, progress=progress, **options)  # type: ignore[arg-type]
         found[kind] = result.facts()
+        _keep(store, found[kind])
         if kind in pictures:
             result.save_picture(pictures[kind])
             found[kind]["picture"] = str(pictures[kind])
     return found
+
+
+def _keep(store: str, facts: dict[str, Any]) -> None:
+    """Leave beside the store what was found, where a report finds it; a place that cannot be written stays as it is."""
+    from featpipe.store.history import History, content_digest
+    from featpipe.store.place import open_place
+
+    place = open_place(store)
+    maps = hashlib.sha256("\n".join(facts["maps"]).encode()).hexdigest()
+    made = datetime.now().astimezone().isoformat(timespec="seconds")
+    with suppress(FeatpipeError):
+        kept = {"made": made, "digest": content_digest(place), "found": facts}
+        History(place).save_probe(f"{facts['classifier']}-{maps[:8]}", kept)
 
 
 def _pictures(picture: Path | None, kinds: Sequence[str]) -> dict[str, Path]:

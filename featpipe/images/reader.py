@@ -96,6 +96,11 @@ class Reader:
         except Refused as refused:
             raise image_error(self.collection.paths[index], str(refused)) from refused
 
+    @property
+    def array(self) -> Any:
+        """The array that the images are parts of; opened on first use."""
+        return self._array()[0]
+
     def _check(self, index: int) -> tuple[int, int]:
         """Return the planned height and width of an image, in pixels; raise if it was unreadable from the first."""
         collection = self.collection

@@ -12,10 +12,10 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featpipe.errors import ImageError, InterruptedRunError, Problem, RunError, StoreError, WriteError
-from featpipe.graph import ThreadWorkers, Workers
+from featpipe.graph import Crew, ThreadWorkers, Workers
 from featpipe.plan.identity import plan_digests
 from featpipe.plan.layout import array_plans
 from featpipe.plan.model import Plan
@@ -74,6 +74,7 @@ def run_plan(
     RunError
         If a task failed, or too many images did.
     """
+    from featpipe.run.record import recorded
     from featpipe.run.standing import look
     from featpipe.store.lock import StoreLock
 
@@ -88,15 +89,17 @@ def run_plan(
         standing.check(overwrite=overwrite)
         run = _Run(standing, lock, max_failures, progress)
         run.check_failures()
-        run.prepare()
-        _load_kernels(progress)
-        crew = workers or ThreadWorkers(plan.memory.threads)
-        try:
-            run.learn(crew)
-        except InterruptedRunError:
+        options = {"overwrite": overwrite, "retry_failed": retry_failed}
+        with recorded(standing, lock.token, options, run.outcome):
+            run.prepare()
+            _load_kernels(progress)
+            crew = workers or ThreadWorkers(plan.memory.threads)
+            try:
+                run.learn(crew)
+            except InterruptedRunError:
+                return run.finish()
+            run.execute(crew)
             return run.finish()
-        run.execute(crew)
-        return run.finish()
 
 
 def _load_kernels(progress: Progress | None) -> None:
@@ -134,6 +137,7 @@ class _Run:
         )
         self.phases: Counter[str] = Counter()
         self.stored_bytes = 0
+        self.crew: Crew | None = None
         self.failures: dict[int, str] = dict(plan.collection.unreadable)
         for receipt in standing.kept:
             self.failures.update(receipt.failures or {})
@@ -184,11 +188,15 @@ class _Run:
         try:
             with self._told(), drain_on_interrupt(self.stop, self.progress):
                 at_once = self.plan.memory.threads
-                on_crew = self.progress.crew if self.progress is not None else None
-                workers.run(job, tasks, self._arrived, self.stop, at_once=at_once, on_crew=on_crew)
+                workers.run(job, tasks, self._arrived, self.stop, at_once=at_once, on_crew=self._staffed)
         finally:
             self.report.seconds = time.perf_counter() - start
         self.check_failures()
+
+    def _staffed(self, crew: Crew) -> None:
+        self.crew = crew
+        if self.progress is not None:
+            self.progress.crew(crew)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -241,6 +249,21 @@ class _Run:
         what = f"{failed:,} of {self.report.images:,} images failed, and {self.allowed:,} may; the commonest reason: "
         change = "Mend or remove them, or allow more (--max-failures); then run again: it goes on from here."
         raise RunError(Problem("--max-failures", what + reason.rstrip(".") + ".", change))
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what has been done, for the store's history."""
+        report = self.report
+        return {
+            "status": report.status,
+            "tasks": report.tasks,
+            "failed": len(self.failures),
+            "pixels": report.pixels,
+            "bytes_written": report.bytes_written,
+            "bytes_stored": self.stored_bytes,
+            "seconds_computing": report.seconds,
+            "phases": dict(self.phases),
+            "workers": None if self.crew is None else self.crew.workers,
+        }
 
     def finish(self) -> RunReport:
         from featpipe.store.write import StoreWriter

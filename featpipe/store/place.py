@@ -20,7 +20,8 @@ from featpipe.objects import is_url
 TEMPORARY = ".partial"
 """Ending of files being written, as zarr's own."""
 BESIDE = ".run"
-"""Ending of the directory beside a store that holds what only its run needs: the lock, and receipts so far."""
+"""Ending of the directory beside a store for what is no part of it: the lock and receipts of a run that is on, and the
+history of all runs."""
 Part = bytes | memoryview
 
 

@@ -69,7 +69,8 @@ def test_a_store_in_a_bucket_holds_the_bytes_of_one_on_disk(tmp_path: Path, buck
     report = run(make_pipeline(tmp_path, f"{bucket.url}/deep/a.zarr"))
     assert report.status == "complete"
     assert objects_of(bucket, "deep/a.zarr") == tree_of(tmp_path / "a.zarr")
-    assert not bucket.names("deep/a.zarr.run")
+    beside = {name.split("/")[2] for name in bucket.names("deep/a.zarr.run")}
+    assert beside == {"plan.json", "runs"}
     there, here = featpipe.open(f"{bucket.url}/deep/a.zarr"), featpipe.open(tmp_path / "a.zarr")
     np.testing.assert_array_equal(there.xy()[0], here.xy()[0])
     np.testing.assert_array_equal(there["edges/scale1"].dask().compute(), here["edges/scale1"][...])
@@ -113,7 +114,7 @@ def test_from_a_bucket_into_a_bucket_killed_and_run_again_gives_the_bytes_of_her
     for enough in (3, 20):
         child = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while len(bucket.names("a.zarr.run")) < enough:
+        while sum("receipts-" in name for name in bucket.names("a.zarr.run")) < enough:
             assert time.monotonic() < deadline
             assert child.poll() is None
         os.killpg(child.pid, signal.SIGKILL)

@@ -166,4 +166,4 @@ def test_of_two_runs_at_once_one_proceeds_and_one_names_it(tmp_path: Path) -> No
     assert first.wait(120) == 0, first.communicate()
     first.communicate()
     assert featpipe.open(tmp_path / "a.zarr").status == "complete"
-    assert not (tmp_path / "a.zarr.run").exists()
+    assert not (tmp_path / "a.zarr.run" / KEY).exists()

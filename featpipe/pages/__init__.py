@@ -1,0 +1,1 @@
+"""Pages to read: HTML that needs nothing but itself."""
