@@ -158,12 +158,19 @@ class Session:
         mode = "single" if not step.source.startswith("\n") else "exec"
         with contextlib.chdir(self.directory), contextlib.redirect_stdout(printed):
             hook, sys.displayhook = sys.displayhook, sys.__displayhook__
+            sys.path.insert(0, str(self.directory))
             try:
                 exec(compile(step.source, "<document>", mode), self.names)
             finally:
                 sys.displayhook = hook
+                sys.path.remove(str(self.directory))
+                for name in [name for name, one in sys.modules.items() if self._is_own(one)]:
+                    del sys.modules[name]
                 vars(builtins).pop("_", None)
         return printed.getvalue()
+
+    def _is_own(self, module: object) -> bool:
+        return str(getattr(module, "__file__", None) or "").startswith(f"{self.home}{os.sep}")
 
 
 def holds(want: str, got: str) -> bool:

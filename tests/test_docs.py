@@ -55,7 +55,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 def test_the_documents_that_are_meant_to_run_do() -> None:
     assert {path.stem for path in RUNNING} >= {
-        "tutorial", "photo-collection", "pixel-classification", "satellite-tiles", "cluster",
+        "store-format", "tutorial", "photo-collection", "pixel-classification", "satellite-tiles", "cluster",
     }  # fmt: skip
 
 
