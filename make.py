@@ -1,6 +1,7 @@
 """Set featpipe up in an environment of its own, from this directory, and use it.
 
     python3 make.py demo     features of real images, a classifier trained on them, and where they lie
+    python3 make.py docs     the documentation as a site: docs/_build/html/index.html
     python3 make.py test     all that CI checks: style, types, layers, tests; further arguments go to pytest
 
 It needs Python 3.11 or newer and the package registry, nothing else; it installs into .venv and leaves the system's
@@ -29,20 +30,22 @@ if sys.version_info < OLDEST:
 def main():
     """Do what the command line asks, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test"])
+    parser.add_argument("command", choices=["demo", "docs", "test"])
     parser.add_argument("--python", help="the Python to make the environment with (this one)")
     parser.add_argument("--venv", default=ROOT / ".venv", type=Path, help="where the environment lies (.venv)")
     parser.add_argument("--no-lint", action="store_true", help="test: run the tests alone")
     options, rest = parser.parse_known_args()
-    if rest and options.command == "demo":
-        parser.error("demo takes no argument {}".format(rest[0]))
+    if rest and options.command != "test":
+        parser.error("{} takes no argument {}".format(options.command, rest[0]))
     if options.python:
         others = ["--no-lint"] * options.no_lint + rest
         return run([options.python, __file__, options.command, "--venv", options.venv, *others])
     environment = Environment(options.venv.absolute())
     environment.provide(options.command)
     os.chdir(str(ROOT))
-    return demo(environment) if options.command == "demo" else test(environment, rest, lint=not options.no_lint)
+    if options.command == "test":
+        return test(environment, rest, lint=not options.no_lint)
+    return demo(environment) if options.command == "demo" else docs(environment)
 
 
 def demo(environment):
@@ -63,6 +66,17 @@ def demo(environment):
     print("    stack = featpipe.open({!r})".format(store.as_posix()))
     print('    X, y = stack.xy(split="train")')
     return 0
+
+
+def docs(environment):
+    """Build the documentation; whatever is doubtful is an error."""
+    target = Path("docs") / "_build" / "html"
+    step = [environment.python, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", "docs", target]
+    say("$ " + " ".join(shown(part) for part in step))
+    status = run(step)
+    if not status:
+        print("The documentation is {}.".format(target / "index.html"))
+    return status
 
 
 def test(environment, pytest_options, lint):
