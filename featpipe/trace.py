@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.chain.execute import run_schedule, whole_schedule
-from featpipe.errors import PlanError
+from featpipe.errors import ImageError, PlanError, Problem, SourceError
 from featpipe.geometry.axis import Span, Sweep, sources
 from featpipe.geometry.grid import cells
 from featpipe.images.reader import open_reader
@@ -19,6 +19,7 @@ from featpipe.images.scan import scan
 from featpipe.kernels.combining import OUTPUTS
 from featpipe.kernels.pointwise import ENCODERS
 from featpipe.plan.check import shape_problems
+from featpipe.plan.collection import Collection
 from featpipe.plan.program import (
     ROOT,
     ActivateOp,
@@ -36,6 +37,8 @@ from featpipe.spec.pipeline import Images, Region
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
+TRIED = 100
+"""Images that are tried before a collection is said to have none that can be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +73,21 @@ def read_example(images: Images, row: int | None = None, *, most: int | None = N
         If there is no such image, or it cannot be read.
     """
     collection = scan(images)
-    if row is None:
-        row = next(i for i in range(len(collection)) if i not in collection.unreadable)
+    if row is not None:
+        return _read_row(images, collection, row, most)
+    errors = []
+    for first in [i for i in range(len(collection)) if i not in collection.unreadable][:TRIED]:
+        try:
+            return _read_row(images, collection, first, most)
+        except ImageError as error:  # what headers did not tell
+            errors.append(error)
+    raise errors[0]
+
+
+def _read_row(images: Images, collection: Collection, row: int, most: int | None) -> Example:
+    if not 0 <= row < len(collection):
+        what = f"there is no image {row}."
+        raise SourceError(Problem("images", what, f"Use 0 to {len(collection) - 1}.", ("images", "path")))
     shape = (int(collection.heights[row]), int(collection.widths[row]))
     whole, origin, name = shape, (0, 0), collection.paths[row]
     if most is not None and images.size is None and max(shape) > most:
@@ -101,13 +117,15 @@ def _within(region: Region | None, spans: list[Span]) -> Region:
     )
 
 
-def trace(program: Program, image: Float32) -> Iterator[tuple[int, Float32]]:
+def trace(program: Program, image: Float32, nodes: Iterable[int] | None = None) -> Iterator[tuple[int, Float32]]:
     """Compute the map after every node, with the bits of a run.
 
     Parameters
     ----------
     program : Program
     image : (y, x, c) float32
+    nodes : set of int, optional
+        Those whose maps are wanted; all unless given.
 
     Yields
     ------
@@ -123,7 +141,7 @@ def trace(program: Program, image: Float32) -> Iterator[tuple[int, Float32]]:
     problems = shape_problems(program, shape)
     if problems:
         raise PlanError(problems)
-    schedule = whole_schedule(program, shape, frozenset(range(len(program.nodes))))
+    schedule = whole_schedule(program, shape, frozenset(range(len(program.nodes)) if nodes is None else nodes))
     for node, values in run_schedule(program, schedule, {ROOT: image[None]}):
         yield node, values[0]
 

@@ -39,8 +39,7 @@ def draw_example(name: str, overrides: Sequence[str], png: Path) -> Bank:
     FeatpipeError
         If there is no such bank, a parameter is wrong, or the picture cannot be written.
     """
-    from featpipe.probes.picture import check_drawing
-    from featpipe.report.picture import draw_bank
+    from featpipe.report.picture import check_drawing, draw_bank
 
     layer: dict[str, Any] = find_bank(name).layer
     for override in overrides:

@@ -60,7 +60,7 @@ def _pictures(picture: Path | None, kinds: Sequence[str]) -> dict[str, Path]:
     """Return the file of each classifier's picture: NAME-ridge.png where there are two."""
     if picture is None:
         return {}
-    from featpipe.probes.picture import check_drawing
+    from featpipe.report.picture import check_drawing
 
     check_drawing(picture)
     if len(kinds) == 1:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featpipe.errors import FeatpipeError, Problem
+from featpipe.report.picture import check_drawing
 
 if TYPE_CHECKING:
     from featpipe.probes.result import ProbeResult
@@ -61,20 +61,6 @@ def draw_confusion(result: ProbeResult, file: str | os.PathLike[str]) -> None:
             figure.savefig(file, bbox_inches="tight", pad_inches=0.1)
     except ValueError as error:
         raise FeatpipeError(Problem(str(file), f"{str(error).rstrip('.')}.", "End its name in .png.")) from None
-
-
-def check_drawing(file: str | os.PathLike[str]) -> None:
-    """Raise `FeatpipeError` if a picture cannot be written there, before hours of work."""
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        what = "drawing needs the package matplotlib, which is not installed."
-        raise FeatpipeError(Problem("--png", what, "pip install 'featpipe[pictures]'")) from None
-    path = Path(file)
-    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise FeatpipeError(Problem(str(path), "is not the name of a picture.", "End it in .png (or .pdf, .svg)."))
-    if not path.absolute().parent.is_dir():
-        raise FeatpipeError(Problem(str(path), "its directory does not exist.", "Make it, or choose another place."))
 
 
 def _name_axes(axes: Any, names: list[str], cell: float) -> None:

@@ -5,22 +5,38 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from featpipe.errors import FeatpipeError, Problem
-from featpipe.kernels.bank import Bank, Kernel, Labels
+from featpipe.kernels.bank import Bank, Kernel
+from featpipe.report.arrangement import arrange, label_text, varying
 
 MOST_KERNELS = 256
 """More would be too small to see, and slow to draw."""
-MOST_COLUMNS = 16
 PANEL = 0.82
 """Edge of a kernel's panel, in inches."""
 LINE = 0.125
 """Height of a line of its caption, in inches."""
 DPI = 150
 INK = "#22272e"
+
+
+def check_drawing(file: str | os.PathLike[str], option: str = "--png") -> None:
+    """Raise `FeatpipeError` if a picture cannot be written there, before hours of work; ``option`` asked for it."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        what = "drawing needs the package matplotlib, which is not installed."
+        raise FeatpipeError(Problem(option, what, "pip install 'featpipe[pictures]'")) from None
+    path = Path(file)
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise FeatpipeError(Problem(str(path), "is not the name of a picture.", "End it in .png (or .pdf, .svg)."))
+    if not path.absolute().parent.is_dir():
+        raise FeatpipeError(Problem(str(path), "its directory does not exist.", "Make it, or choose another place."))
 
 
 def draw_bank(bank: Bank, file: str | os.PathLike[str]) -> None:
@@ -54,7 +70,7 @@ def bank_figure(bank: Bank) -> Any:
     from matplotlib.figure import Figure
 
     kernels = bank.kernels[:MOST_KERNELS]
-    places = _arrange([kernel.labels for kernel in kernels])
+    places = arrange([kernel.labels for kernel in kernels]).places
     captions = _captions(kernels)
     rows, cols = (1 + max(place[axis] for place in places) for axis in (0, 1))
     lines = max(caption.count("\n") + 1 for caption in captions)
@@ -70,9 +86,9 @@ def bank_figure(bank: Bank) -> Any:
         image = _draw_kernel(axes, kernel)
         axes.text(
             0.5, -0.05, caption, transform=axes.transAxes, ha="center", va="top",
-            fontsize=6.5, color=INK, linespacing=1.15,
+            fontsize=6.5, color=INK, linespacing=1.15, parse_math=False,
         )  # fmt: skip
-    figure.text(0.5, 1 - 0.18 / height, _title(bank), ha="center", va="top", fontsize=11, color=INK)
+    figure.text(0.5, 1 - 0.18 / height, _title(bank), ha="center", va="top", fontsize=11, color=INK, parse_math=False)
     bar = figure.add_axes((0.5 - 1.2 / width, 0.33 / height, 2.4 / width, 0.08 / height))
     scale = figure.colorbar(image, cax=bar, orientation="horizontal", ticks=[-1, 0, 1])
     scale.ax.tick_params(labelsize=6.5, length=2, pad=2, colors=INK)
@@ -81,13 +97,18 @@ def bank_figure(bank: Bank) -> Any:
     return figure
 
 
+def kernel_colours(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Return the colours of kernels of three channels, weights from -1 to 1; gray is 0."""
+    return 0.5 + 0.5 * np.clip(weights, -1, 1)
+
+
 def _draw_kernel(axes: Any, kernel: Kernel) -> Any:
     """Draw the weights: three channels as colours, where gray is 0; others side by side."""
     from matplotlib.cm import ScalarMappable
 
     weights = kernel.weights / (np.abs(kernel.weights).max() or 1)
     if weights.ndim == 3 and weights.shape[2] == 3:
-        axes.imshow(0.5 + 0.5 * weights, interpolation="nearest", aspect="equal")
+        axes.imshow(kernel_colours(weights), interpolation="nearest", aspect="equal")
         image = ScalarMappable(cmap="gray")
         image.set_clim(-1, 1)
     else:
@@ -101,73 +122,24 @@ def _draw_kernel(axes: Any, kernel: Kernel) -> Any:
     return image
 
 
-def _arrange(labels: Sequence[Labels]) -> list[tuple[int, int]]:
-    """Return each kernel's row and column: a table by its labels where they make one, else line by line."""
-    varying = _varying(labels)
-    for first in range(1, len(varying)):
-        rows = _numbered([tuple(one.get(key) for key in varying[:first]) for one in labels])
-        cols = _numbered([tuple(one.get(key) for key in varying[first:]) for one in labels])
-        places = list(zip(rows, cols, strict=True))
-        size = (1 + max(rows)) * (1 + max(cols))
-        if max(cols) < MOST_COLUMNS and len(labels) >= 0.9 * size and len(set(places)) == len(places):
-            return places
-    width = _line_length([one.get(varying[-1]) for one in labels] if varying else [None])
-    return [divmod(i, width) for i in range(len(labels))]
-
-
-def _line_length(values: Sequence[object]) -> int:
-    """Return how many kernels stand in a line: one cycle of the last label, or what leaves the fewest gaps."""
-    count = len(values)
-    if count <= 4:
-        return count
-    cycle = next((i for i, value in enumerate(values) if value in values[:i]), count)
-    if 4 <= cycle <= MOST_COLUMNS and cycle < count:
-        return cycle
-    few = min(8, count)
-    wanted = range(4, few + 1) if count <= 64 else range(12, MOST_COLUMNS + 1)
-    return min(wanted, key=lambda width: (-count % width, -width))
-
-
-def _numbered(keys: Sequence[tuple[Any, ...]]) -> list[int]:
-    """Give each key a number: whole numbers by size, others in order of appearance."""
-    distinct = list(dict.fromkeys(keys))
-    if all(isinstance(part, int) for key in distinct for part in key):
-        distinct.sort()
-    return [distinct.index(key) for key in keys]
-
-
-def _varying(labels: Sequence[Labels]) -> list[str]:
-    known = list(dict.fromkeys(label for one in labels for label in one))
-    return [label for label in known if len({one.get(label) for one in labels}) > 1]
-
-
 def _captions(kernels: Sequence[Kernel]) -> list[str]:
     labels = [kernel.labels for kernel in kernels]
-    varying = _varying(labels)
+    known = varying(labels)
     several = len({kernel.weights.shape[:2] for kernel in kernels}) > 1
     captions = []
     for kernel in kernels:
-        lines = [_line(label, kernel.labels[label]) for label in varying if label in kernel.labels]
+        lines = [label_text(label, kernel.labels[label]) for label in known if label in kernel.labels]
         if several:
             lines.append("{}×{}".format(*kernel.weights.shape[:2]))
         captions.append("\n".join(line for line in lines if line))
     return captions
 
 
-def _line(label: str, value: str | int | float) -> str:
-    if label == "orientation" and not isinstance(value, str):
-        return f"{value:.4g}°"
-    if isinstance(value, str):
-        text = {"no": "", "yes": label}.get(value, value)
-        return (text if len(text) <= 20 else text[:19] + "…").replace("$", r"\$")
-    return f"{label.replace('half_cycles_', '')} {value:.4g}"
-
-
 def _title(bank: Bank) -> str:
     labels = [kernel.labels for kernel in bank.kernels]
-    varying = _varying(labels)
+    known = varying(labels)
     name = str(labels[0].get("bank", "kernels"))
-    same = "".join(f", {label} {value}" for label, value in labels[0].items() if label not in ("bank", *varying))
+    same = "".join(f", {label} {value}" for label, value in labels[0].items() if label not in ("bank", *known))
     count = len(bank.kernels)
     drawn = f"the first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"{count}"
     return f"{name}{same}: {drawn} kernel{'s' if count > 1 else ''} of {bank.size[0]}×{bank.size[1]}"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import featpipe
-from featpipe.errors import PlanError
+from featpipe.errors import ImageError, PlanError, SourceError
 from featpipe.images.values import channel_names
 from featpipe.kernels.combining import OUTPUTS, combine
 from featpipe.plan.program import (
@@ -139,3 +139,25 @@ def test_an_example_is_the_middle_of_a_large_image(tmp_path: Path) -> None:
     assert (example.name, example.origin, example.whole) == ("a.png", (29, 19), (90, 70))
     np.testing.assert_array_equal(example.pixels[..., 0], pixels[29:61, 19:51].astype(np.float32) / np.float32(255))
     assert read_example(images).pixels.shape == (90, 70, 1)
+
+
+def test_an_example_is_the_first_image_that_can_be_read_or_the_one_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG no picture")
+    for i, name in enumerate("bc"):
+        Image.fromarray(np.full((8, 8), 40 * i, np.uint8)).save(tmp_path / f"{name}.png")
+    images = parse_pipeline({"images": {"path": str(tmp_path), "color": "gray", "size": 8}, "features": {"b": {
+        "layers": [{"convolve": {"bank": "sobel"}}]}}}).images  # fmt: skip
+    assert read_example(images).name == "b.png"
+    assert read_example(images, 2).name == "c.png"
+    with pytest.raises(ImageError, match=r"a\.png"):
+        read_example(images, 0)
+    with pytest.raises(SourceError, match="there is no image 3. Use 0 to 2."):
+        read_example(images, 3)
+
+
+def test_a_trace_computes_what_is_wanted_alone() -> None:
+    program = program_of({"b": {"layers": [{"convolve": {"bank": "sobel"}}, "modulus", {"pool": {"max": 2}}]}})
+    image = np.random.default_rng(3).random((20, 20, 1)).astype(np.float32)
+    everything = dict(trace(program, image))
+    assert [node for node, _ in trace(program, image, {1})] == [1]
+    np.testing.assert_array_equal(dict(trace(program, image, {2}))[2], everything[2])
