@@ -99,7 +99,8 @@ def bank_figure(bank: Bank) -> Any:
 
 def kernel_colours(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Return the colours of kernels of three channels, weights from -1 to 1; gray is 0."""
-    return 0.5 + 0.5 * np.clip(weights, -1, 1)
+    colours: npt.NDArray[np.floating] = 0.5 + 0.5 * np.clip(weights, -1, 1)
+    return colours
 
 
 def _draw_kernel(axes: Any, kernel: Kernel) -> Any:
