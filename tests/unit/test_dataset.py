@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,36 +96,3 @@ def test_nothing_open_is_pickled(stack: Stack) -> None:
     copied = pickle.loads(pickle.dumps(dataset))
     assert len(pickle.dumps(dataset)) < 4096
     np.testing.assert_array_equal(copied[2][0], dataset[2][0])
-
-
-LOADER = """
-import sys
-import numpy as np
-import torch.utils.data
-import featpipe
-
-if __name__ == "__main__":
-    stack = featpipe.open(sys.argv[1])
-    X, y = stack.xy("train")
-    for shuffle in (False, True):
-        loader = torch.utils.data.DataLoader(
-            stack.dataset("train"), batch_size=3, shuffle=shuffle, num_workers=2, multiprocessing_context="spawn"
-        )
-        batches = list(loader)
-        features = torch.cat([batch for batch, _ in batches]).numpy()
-        labels = torch.cat([batch for _, batch in batches])
-        assert features.dtype == np.float32 and labels.dtype == torch.int64
-        order = [int(np.flatnonzero((X == row).all(axis=1))[0]) for row in features]
-        assert sorted(order) == list(range(len(X)))
-        assert shuffle or order == list(range(len(X)))
-        assert labels.tolist() == y[order].tolist()
-    print(len(X), "rows")
-"""
-
-
-def test_torchs_loader_reads_it_in_processes_of_its_own(stack: Stack, tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is not installed")
-    (tmp_path / "load.py").write_text(LOADER, encoding="utf-8")
-    command = [sys.executable, str(tmp_path / "load.py"), stack.path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.stdout == f"{len(stack.rows('train'))} rows\n", done.stderr
