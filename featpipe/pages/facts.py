@@ -90,7 +90,7 @@ def gather_facts(
     tell = tell or (lambda *_: None)
     facts = store_facts(stack.info(), stack.place)
     failed = {**read_failures(stack.place), **_failed_so_far(stack)}
-    glance, why = _open_images(facts["pipeline"]) if pictures else (None, "Left out (--no-pictures).")
+    glance, why = _open_images(facts["pipeline"]) if pictures else (None, "The images were left out (--no-pictures).")
     statistics = []
     look = map_statistics if most_values is None else partial(map_statistics, most_values=most_values)
     for i, name in enumerate(stack.maps):
@@ -125,10 +125,10 @@ def _open_images(pipeline: Mapping[str, Any]) -> tuple[Glance | None, str]:
     try:
         images = parse_pipeline(pipeline).images
     except FeatpipeError as error:
-        return None, f"The store's pipeline cannot be read by this featpipe: {error}"
+        return None, f"Thumbnails of the images are not available, as this featpipe cannot read the pipeline: {error}"
     glance = Glance(images)
     why = glance.why_not()
-    return (None, f"The images are not where they were: {why}") if why else (glance, "")
+    return (None, f"Thumbnails of the images are not available: {why}") if why else (glance, "")
 
 
 def _failed_so_far(stack: Stack) -> dict[int, str]:

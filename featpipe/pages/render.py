@@ -123,8 +123,23 @@ def when_text(time: datetime) -> str:
 
 def pipeline_text(pipeline: Mapping[str, Any]) -> str:
     """Return a pipeline as YAML."""
-    text: str = yaml.dump(dict(pipeline), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.dump(_abridged(dict(pipeline)), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def _abridged(value: Any) -> Any:
+    """Return plain data with long tables of numbers, as of kernels, told by their shapes."""
+    if isinstance(value, dict):
+        return {key: _abridged(one) for key, one in value.items()}
+    if not isinstance(value, list):
+        return value
+    if _is_numbers(value) and len(json.dumps(value)) > LONGEST_LINE:
+        shape, inner = [], value
+        while isinstance(inner, list) and inner:
+            shape.append(len(inner))
+            inner = inner[0]
+        return f"({shape_text(shape)} numbers)"
+    return [_abridged(one) for one in value]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -191,8 +206,7 @@ def _matrix(shares: Sequence[Sequence[float]]) -> str:
 
 def shown_features(one: MapStatistics) -> list[tuple[int, FeatureStatistics]]:
     """Return the features of a map's table with their numbers: all of some, or those that are flagged and the first."""
-    flagged = [i for i, feature in enumerate(one.features) if feature.dead or feature.saturated][: MOST_ROWS // 2]
-    chosen = dict.fromkeys(flagged)
+    chosen = dict.fromkeys(i for i, _ in one.flagged[: MOST_ROWS // 2])
     for i in range(len(one.features)):
         if len(chosen) >= MOST_ROWS:
             break

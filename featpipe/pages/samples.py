@@ -14,7 +14,7 @@ from featpipe.errors import FeatpipeError
 from featpipe.geometry.axis import Span
 from featpipe.images.glance import Glance, middle
 from featpipe.images.region import Spans
-from featpipe.pages.pictures import bar, response, scale, thumbnail
+from featpipe.pages.pictures import EDGE, bar, response, scale, thumbnail
 from featpipe.pages.statistics import MapStatistics, stacked_map
 from featpipe.stack import Stack
 from featpipe.store.read import StoredMap
@@ -119,12 +119,13 @@ def draw_samples(
         Of the maps to draw: the features that vary most are chosen.
     """
     sizes = {row: image_size(stack, row) for row in rows}
+    edge = EDGE if len(rows) > 1 else 2 * EDGE
     maps = []
     for one in statistics:
         members = {row: a_map for row in rows if (a_map := _member(stack, one.name, row)) is not None}
         if members and one.features:
-            maps.append(_map(members, sizes, one))
-    images = tuple(_image(stack, row, glance, sizes[row]) for row in rows)
+            maps.append(_map(members, sizes, one, edge))
+    images = tuple(_image(stack, row, glance, sizes[row], edge) for row in rows)
     return Samples(images, tuple(maps))
 
 
@@ -176,7 +177,7 @@ def _part(size: tuple[int, int]) -> Spans | None:
     return middle(size[0], PART_EDGE), middle(size[1], PART_EDGE)
 
 
-def _image(stack: Stack, row: int, glance: Glance | None, size: tuple[int, int]) -> SampleImage:
+def _image(stack: Stack, row: int, glance: Glance | None, size: tuple[int, int], edge: int) -> SampleImage:
     name, label = str(stack.paths[row]), int(stack.labels[row])
     of = stack.classes[label] if 0 <= label < len(stack.classes) else ""
     picture = why = shown = ""
@@ -185,13 +186,15 @@ def _image(stack: Stack, row: int, glance: Glance | None, size: tuple[int, int])
         shown = f"the middle {part[0].length}×{part[1].length} of {size[0]}×{size[1]} pixels"
     if glance is not None:
         try:
-            picture = thumbnail(glance.read(name, part))
+            picture = thumbnail(glance.read(name, part), edge)
         except FeatpipeError as error:
             why = str(error).removeprefix(f"{name}: ")
     return SampleImage(row, name, of, picture, why, shown)
 
 
-def _map(members: Mapping[int, _Member], sizes: Mapping[int, tuple[int, int]], statistics: MapStatistics) -> SampleMap:
+def _map(
+    members: Mapping[int, _Member], sizes: Mapping[int, tuple[int, int]], statistics: MapStatistics, edge: int
+) -> SampleMap:
     height, width, count = next(iter(members.values())).stored.shape[-3:]
     if height == width == 1:
         return _bars(members, statistics)
@@ -204,7 +207,7 @@ def _map(members: Mapping[int, _Member], sizes: Mapping[int, tuple[int, int]], s
     for place, feature in enumerate(chosen):
         seen = [one[..., place] for one in values.values()]
         low, high = scale(np.concatenate([one.reshape(-1) for one in seen]))
-        pictures = tuple(response(values[row][..., place], low, high) if row in values else "" for row in sizes)
+        pictures = tuple(response(values[row][..., place], low, high, edge) if row in values else "" for row in sizes)
         features.append(SampleFeature(statistics.features[feature].name, low, high, bar(low, high), pictures))
     return SampleMap(statistics.name, (height, width, count), tuple(features), more=count - len(chosen))
 

@@ -77,6 +77,11 @@ class MapStatistics:
     def saturated(self) -> int:
         return sum(bool(one.saturated) for one in self.features)
 
+    @property
+    def flagged(self) -> list[tuple[int, FeatureStatistics]]:
+        """The features that are dead or saturated, with their numbers."""
+        return [(i, one) for i, one in enumerate(self.features) if one.dead or one.saturated]
+
 
 @dataclass(frozen=True)
 class _Piece:
