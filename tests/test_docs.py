@@ -93,6 +93,14 @@ def test_the_examples_on_windows_are_right() -> None:
     assert result.failed == 0
 
 
+def test_the_drawings_are_those_that_geometry_makes() -> None:
+    drawn = runpy.run_path(str(DOCS / "make_drawings.py"))["drawings"]()
+    there = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "images").glob("geometry-*.svg")}
+    assert there == drawn, "python docs/make_drawings.py draws them anew"
+    shown = set(re.findall(r"images/(geometry-\w+\.svg)", read("docs/windows.md")))
+    assert shown == set(drawn)
+
+
 # -- the README ------------------------------------------------------------------------------------------------------
 
 
