@@ -145,7 +145,7 @@ def test_an_example_is_the_first_image_that_can_be_read_or_the_one_asked_for(tmp
     assert read_example(images, 2).name == "c.png"
     with pytest.raises(ImageError, match=r"a\.png"):
         read_example(images, 0)
-    with pytest.raises(SourceError, match="there is no image 3. Use 0 to 2."):
+    with pytest.raises(SourceError, match=r"there is no image 3\. Use 0 to 2\."):
         read_example(images, 3)
 
 
