@@ -128,6 +128,31 @@ def plan(
     console.show_json(facts) if as_json else console.show(render_plan(facts))
 
 
+@app.command(epilog="Example:\n\nfeatpipe preview pipeline.yaml --image photo.jpg -o preview.png")
+@guarded
+def preview(
+    pipeline: PipelineFile,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The picture to write: .png, .svg, or .pdf by branches."),
+    ] = Path("preview.png"),
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The image to follow.", show_default="the first that can be read"),
+    ] = None,
+    row: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Follow this image of the collection.", show_default=False)
+    ] = None,
+    branch: Annotated[str | None, typer.Option(metavar="NAME", help="Show this branch alone.")] = None,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw an image, the kernels, and what every layer makes of it."""
+    from featpipe.cli.previewing import Wish, preview_pipeline
+
+    typer.echo(preview_pipeline(pipeline, output, overrides or (), Wish(image, row, branch), quiet=quiet))
+
+
 @app.command(epilog="Example:\n\nfeatpipe run pipeline.yaml --set store.path=/scratch/features.zarr")
 @guarded
 def run(

@@ -38,15 +38,18 @@ def arrange(labels: Sequence[Labels]) -> Arrangement:
 
 
 def tables(
-    labels: Sequence[Labels], ways: Sequence[tuple[Sequence[str], Sequence[str]]], most: int = MOST_COLUMNS
+    labels: Sequence[Labels], ways: Sequence[tuple[Sequence[str], Sequence[str]]], filled: float = 0.9
 ) -> Iterator[Arrangement]:
-    """Yield the tables that labels make, of those asked for: (labels of the rows, labels of the columns) each."""
+    """Yield the tables that labels make, of those asked for: (labels of the rows, labels of the columns) each.
+
+    ``filled`` is the share of a table's cells that must hold something.
+    """
     for of_rows, of_columns in ways:
         rows = _numbered([tuple(one.get(key) for key in of_rows) for one in labels])
         columns = _numbered([tuple(one.get(key) for key in of_columns) for one in labels])
         places = tuple(zip(rows, columns, strict=True))
         size = (1 + max(rows)) * (1 + max(columns))
-        if max(columns) < most and len(labels) >= 0.9 * size and len(set(places)) == len(places):
+        if max(columns) < MOST_COLUMNS and len(labels) >= filled * size and len(set(places)) == len(places):
             yield Arrangement(places, tuple(of_rows), tuple(of_columns))
 
 

@@ -97,10 +97,9 @@ def bank_figure(bank: Bank) -> Any:
     return figure
 
 
-def kernel_colours(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def kernel_colours(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Return the colours of kernels of three channels, weights from -1 to 1; gray is 0."""
-    colours: npt.NDArray[np.floating] = 0.5 + 0.5 * np.clip(weights, -1, 1)
-    return colours
+    return np.asarray(0.5 + 0.5 * np.clip(weights, -1, 1), np.float64)
 
 
 def _draw_kernel(axes: Any, kernel: Kernel) -> Any:
