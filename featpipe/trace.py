@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.chain.execute import run_schedule, whole_schedule
+from featpipe.chain.execute import run_schedule
 from featpipe.errors import ImageError, PlanError, Problem, SourceError
 from featpipe.geometry.axis import Span, Sweep, sources
 from featpipe.geometry.grid import cells
@@ -33,6 +33,7 @@ from featpipe.plan.program import (
     PoolOp,
     Program,
 )
+from featpipe.plan.schedule import make_schedule, node_shapes, whole
 from featpipe.spec.pipeline import Images, Region
 
 Float32 = npt.NDArray[np.float32]
@@ -117,15 +118,22 @@ def _within(region: Region | None, spans: list[Span]) -> Region:
     )
 
 
-def trace(program: Program, image: Float32, nodes: Iterable[int] | None = None) -> Iterator[tuple[int, Float32]]:
+def trace(
+    program: Program,
+    image: Float32,
+    wants: Iterable[int] | None = None,
+    given: Mapping[int, Float32] | None = None,
+) -> Iterator[tuple[int, Float32]]:
     """Compute the map after every node, with the bits of a run.
 
     Parameters
     ----------
     program : Program
     image : (y, x, c) float32
-    nodes : set of int, optional
-        Those whose maps are wanted; all unless given.
+    wants : iterable of int, optional
+        The nodes whose maps are asked for; all unless given.
+    given : mapping of int to (y, x, k) float32, optional
+        Whole maps of nodes that are known already, which are not computed again.
 
     Yields
     ------
@@ -141,9 +149,18 @@ def trace(program: Program, image: Float32, nodes: Iterable[int] | None = None) 
     problems = shape_problems(program, shape)
     if problems:
         raise PlanError(problems)
-    schedule = whole_schedule(program, shape, frozenset(range(len(program.nodes)) if nodes is None else nodes))
-    for node, values in run_schedule(program, schedule, {ROOT: image[None]}):
+    known = {ROOT: image, **(given or {})}
+    shapes = node_shapes(program, shape)
+    nodes = range(len(program.nodes)) if wants is None else wants
+    schedule = make_schedule(program, shape, {node: whole(shapes[node]) for node in nodes}, frozenset(known))
+    needed = {node: _needed(known[node], schedule.needs[node]) for node in schedule.needs if node in known}
+    for node, values in run_schedule(program, schedule, needed):
         yield node, values[0]
+
+
+def _needed(values: Float32, spans: tuple[Span, Span]) -> Float32:
+    """Return what a schedule reads of a whole map, as a batch of one."""
+    return values[None, spans[0].start : spans[0].stop, spans[1].start : spans[1].stop]
 
 
 # -- where a value comes from -----------------------------------------------------------------------------------------

@@ -424,6 +424,27 @@ def probe(
         console.show(render_probes(found.values()))
 
 
+@app.command(epilog="Example:\n\nfeatpipe explore\n\nfeatpipe explore pipeline.yaml --image photo.jpg")
+@guarded
+def explore(
+    pipeline: Annotated[
+        Path | None, typer.Argument(metavar="[PIPELINE]", help="The pipeline file to begin with.", show_default=False)
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The image to look at.", show_default="the pipeline's first, or a drawn one"),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Where to listen.", show_default="any that is free")
+    ] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+) -> None:
+    """Open a local page to drop an image on and see what filters and pools do to it."""
+    from featpipe.cli.exploring import explore_images
+
+    explore_images(pipeline, image, port, browser=browser)
+
+
 @app.command(epilog="Example:\n\nfeatpipe ingest pipeline.yaml images.zarr")
 @guarded
 def ingest(

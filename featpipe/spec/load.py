@@ -87,8 +87,34 @@ def parse_pipeline(data: Mapping[str, Any] | str | Path) -> Pipeline:
     return pipeline
 
 
+def read_pipeline(text: str, name: str, folder: Path) -> tuple[Pipeline, Source]:
+    """Read the text of a pipeline file that will be applied to images at hand: ``features`` will do.
+
+    Parameters
+    ----------
+    text : str
+        YAML.
+    name : str
+        What problems call it.
+    folder : Path
+        What relative paths are relative to.
+
+    Returns
+    -------
+    pipeline : Pipeline
+        With ``images.path`` ``IN_MEMORY`` if there was none.
+    source : Source
+
+    Raises
+    ------
+    SpecError
+        With every problem.
+    """
+    return _check(*_read_text(text, name), folder / name, (), images_needed=False, name=name)
+
+
 def _check(
-    root: Node, problems: list[Problem], path: Path, overrides: Sequence[str], images_needed: bool
+    root: Node, problems: list[Problem], path: Path, overrides: Sequence[str], images_needed: bool, name: str = ""
 ) -> tuple[Pipeline, Source]:
     data = root.data()
     changed = set()
@@ -97,7 +123,7 @@ def _check(
             changed.add(apply_override(data, override))
         except SpecError as error:
             problems.extend(error.problems)
-    source = Source(str(path), root, frozenset(changed))
+    source = Source(name or str(path), root, frozenset(changed))
     pipeline, found = _validate(data, path.parent, images_needed)
     found = sorted(found, key=lambda finding: source.position(finding.problem.location, finding.on_key))
     problems += [source.locate(finding.problem, finding.on_key) for finding in found]
@@ -147,12 +173,16 @@ def _read_file(path: str | Path) -> tuple[Node, list[Problem]]:
         line = content.count(b"\n", 0, error.start) + 1
         what = f"is not UTF-8: byte 0x{content[error.start]:02x}."
         raise SpecError(Problem(f"{path}:{line}", what, "Save the file as UTF-8.")) from None
+    return _read_text(text, str(path))
+
+
+def _read_text(text: str, name: str) -> tuple[Node, list[Problem]]:
     if not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
-        raise SpecError(Problem(str(path), "is empty.", "featpipe init writes a first pipeline."))
-    root, problems = read_yaml(text, str(path))
+        raise SpecError(Problem(name, "is empty.", "featpipe init writes a first pipeline."))
+    root, problems = read_yaml(text, name)
     if not isinstance(root.value, dict):
         what = f"must be a mapping with images and features, got {describe(root.data())}."
-        raise SpecError([*problems, Problem(f"{path}:{root.line}:{root.column}", what)])
+        raise SpecError([*problems, Problem(f"{name}:{root.line}:{root.column}", what)])
     return root, problems
 
 

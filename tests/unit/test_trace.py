@@ -130,6 +130,27 @@ def test_a_trace_ends_in_what_extract_gives() -> None:
         np.testing.assert_array_equal(maps[output.node], featpipe.extract(image[None], data)[output.name][0])
 
 
+@settings(max_examples=40)
+@given(branches(), st.integers(0, 10**6))
+def test_a_trace_goes_on_from_maps_that_are_known(branch: dict[str, Any], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.random((25, 31, 1)).astype(np.float32)
+    try:
+        program = program_of({"b": branch})
+        maps = dict(trace(program, image))
+    except PlanError:
+        return
+    first = int(rng.integers(len(maps) + 1))
+    known = {node: maps[node] for node in range(first)}
+    nothing = (
+        np.full_like(image, np.nan) if all(program.nodes[i].parent != ROOT for i in range(first, len(maps))) else image
+    )
+    again = dict(trace(program, nothing, range(first, len(maps)), known))
+    assert sorted(again) == list(range(first, len(maps)))
+    for node, values in again.items():
+        np.testing.assert_array_equal(values, maps[node])
+
+
 def test_an_example_is_the_middle_of_a_large_image(tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (90, 70), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")

@@ -1,0 +1,1 @@
+"""The local page that shows what filters and pools do to an image."""
