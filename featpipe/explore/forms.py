@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 from featpipe.kernels.catalog import BankEntry, list_banks
 from featpipe.spec.activations import ACTIVATIONS, ActivationName, SoftThreshold, Split
 from featpipe.spec.banks import CLASSIC_NAMES, FileBank, InlineBank, RandomBank
-from featpipe.spec.base import LARGEST_COUNT, Spec
+from featpipe.spec.base import Spec
 from featpipe.spec.combining import Bif, Code
 from featpipe.spec.fits import FITS
 from featpipe.spec.importing import Import
@@ -19,6 +19,7 @@ from featpipe.spec.local import Local
 from featpipe.spec.padding import PADDING_WORDS, Padding
 from featpipe.spec.pipeline import Images
 from featpipe.spec.pooling import POOLINGS, Pool
+from featpipe.spec.shape import LARGEST_COUNT
 from featpipe.spec.textures import TEXTURES
 
 IMAGE_OPTIONS = ("color", "size", "fit", "values")
