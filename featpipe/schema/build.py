@@ -107,6 +107,8 @@ def flow_text(value: object) -> str:
     >>> flow_text({"max": [2, 2]}), flow_text("valid"), flow_text(False)
     ('{max: [2, 2]}', 'valid', 'false')
     """
+    if isinstance(value, float):
+        return f"{value:g}"
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)
     return text.removesuffix("...\n").strip()
 

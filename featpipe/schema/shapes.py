@@ -85,7 +85,7 @@ def _shape_pool(schemas: Schemas) -> None:
     model = schemas["Pool"]
     options = {key: value for key, value in model["properties"].items() if key not in ("by", "over")}
     over = model["properties"]["over"]
-    statistics = {key: {**over, "description": f"{STATISTICS[key]} of each. {over['description']}"} for key in POOLINGS}
+    statistics = {key: {**over, "description": f"{STATISTICS[key]}. {over['description']}"} for key in POOLINGS}
     one: Schema = {"oneOf": [{"required": [key]} for key in POOLINGS], "dependencies": {"histogram": ["bins"]}}
     schemas["Pool"] = mapping(model["description"], {**statistics, **options}, **one)
 

@@ -68,7 +68,8 @@ class Pool(Spec):
         BeforeValidator(_read_over),
         Written({"type": "string", "const": "global"}),
     ]
-    """Edge of the window in samples, one number or ``[y, x]``; or the cells."""
+    """Of windows of this edge in samples, one number or ``[y, x]``; of cells, ``{grid: [rows, columns]}``; or of the
+    whole map, ``global``."""
     stride: Pair | None = None
     """Step of the window, in samples; the window's size unless given."""
     padding: PaddingField = VALID
