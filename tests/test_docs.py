@@ -162,7 +162,7 @@ def code_in(text: str) -> Iterator[str]:
 def unknown_in(code: str) -> list[str]:
     """Return the commands and options that a piece of code names and featpipe has not."""
     known = options()
-    if (called := re.match(r"(?:\$ |.*&& )?(?:python -m )?featpipe ([a-z]+|--?[a-z]+)\b(.*)", code)) is None:
+    if (called := re.match(r"(?:\$ |.*&& )?(?:python -m )?featpipe ([a-z]+|--?[a-z-]+)(?![\w-])(.*)", code)) is None:
         given = set(re.findall(r"(?<!\S)--[a-z][a-z-]+", code)) if code.startswith("--") else set()
         return sorted(given - {one for some in known.values() for one in some} - OTHERS)
     command, rest = called[1], called[2].partition("#")[0].partition("|")[0]
