@@ -21,13 +21,16 @@ myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings say more: shapes and units
 napoleon_google_docstring = False
+napoleon_use_param = False  # types are words: the n of "(n, y, x) array" is no link to `Stack.n`
 napoleon_use_rtype = False
+toc_object_entries_show_parents = "hide"
 napoleon_use_ivar = True
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "featpipe"
 html_static_path = ["_static"]
 html_css_files = ["featpipe.css"]

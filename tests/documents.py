@@ -51,7 +51,7 @@ MACHINE = (
     rf"(?<=[\s(]){NUMBER} threads?",
     rf"{SIZE}(?= (at most|that it may use|for the process|for a task))",
     rf"{SIZE}(?= on disk)|(?<=on disk ){SIZE} \(.*? smaller\)",
-    r"(?<=a task: )(.|\n)*?(?=\n\S|\n\n|$)",
+    r"(?<=a task: )(.|\n)*?(?=\n\S|\n\n|\Z)",
     rf"(?<=shards \(){SIZE}",
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*",
     r"(?<=featpipe )\d+\.\d+\.\d+",
