@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from featpipe.errors import Problem, SpecError
+from featpipe.errors import Problem, SpecError, WriteError
 from featpipe.exports.levels import find_image, find_levels
 from featpipe.exports.omezarr import write_omezarr
 from featpipe.exports.table import Listener, Table, provenance
 from featpipe.exports.target import check_target, find_format, replacing
+from featpipe.report.units import bytes_text
 from featpipe.stack import Stack, open_stack
+from featpipe.store.place import LocalPlace, free_bytes
 
 
 def export(
@@ -74,6 +76,10 @@ def export(
 
 
 def _write_table(table: Table, path: Path, form: str) -> dict[str, Any]:
+    size, free = 4 * len(table) * table.width, free_bytes(LocalPlace(path.absolute().parent))
+    if form != "parquet" and free is not None and size > free:  # HDF5 crashes on a full disk
+        what = f"it takes {bytes_text(size)} of features, and {bytes_text(free)} are free there."
+        raise WriteError(Problem(str(path), what, "Make room, choose another place, or fewer features."))
     with replacing(path) as temporary:
         if form == "npz":
             from featpipe.exports.npz import write_npz as write

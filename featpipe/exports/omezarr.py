@@ -27,8 +27,8 @@ BLOCK_BYTES = 32 << 20
 """Features of a block, which is a shard of every channel."""
 SMALLEST = 512
 """Edge of a level, in samples, that needs no coarser one."""
-SAMPLED = 1 << 16
-"""Samples of a channel that its contrast is judged by."""
+SAMPLED = 1 << 20
+"""Numbers, of all channels, that contrast is judged by."""
 CONTRAST = (0.5, 99.5)
 """Percentiles that a viewer shows as black and white."""
 
@@ -112,7 +112,7 @@ class Contrast:
         self.low = np.minimum(self.low, np.where(finite, values, np.inf).min(axis=(0, 1)))
         self.high = np.maximum(self.high, np.where(finite, values, -np.inf).max(axis=(0, 1)))
         height, width, features = self.level.shape
-        step = isqrt(ceil_div(height * width, SAMPLED)) + 1
+        step = isqrt(height * width * features // SAMPLED) + 1  # rows and columns of the whole map, whatever the blocks
         self.samples.append(values[-y.start % step :: step, -x.start % step :: step].reshape(-1, features))
 
     def windows(self) -> Iterator[dict[str, float]]:
@@ -134,10 +134,13 @@ def _write_level(
     group: zarr.Group, name: str, level: Source, contrast: Contrast | None, progress: Listener | None
 ) -> Any:
     height, width, features = level.shape
-    chunk = min(CHUNK, height), min(CHUNK, width)
+    edge = CHUNK
+    while edge > 1 and 4 * features * edge * edge > BLOCK_BYTES:
+        edge //= 2
+    chunk = min(edge, height), min(edge, width)
     # As many chunks along each axis as one block may hold of all channels
-    edge = max(1, isqrt(BLOCK_BYTES // (4 * features * chunk[0] * chunk[1])))
-    block = tuple(chunk[axis] * min(edge, ceil_div((height, width)[axis], chunk[axis])) for axis in (0, 1))
+    chunks = max(1, isqrt(BLOCK_BYTES // (4 * features * chunk[0] * chunk[1])))
+    block = tuple(chunk[axis] * min(chunks, ceil_div((height, width)[axis], chunk[axis])) for axis in (0, 1))
     array: Any = group.create_array(
         name,
         shape=(features, height, width),

@@ -55,17 +55,17 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
         """(n,) class of every row, as an index into the classes; -1 for none."""
         return self.stack.labels[self.rows]
 
-    @property
+    @cached_property
     def splits(self) -> npt.NDArray[np.int8]:
         """(n,) split of every row, as an index into the split names; -1 for none."""
         return self.stack.splits[self.rows]
 
-    @property
+    @cached_property
     def paths(self) -> npt.NDArray[Any]:
         """(n,) name of every row's image."""
         return self.stack.paths[self.rows]

@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from featpipe.errors import FeatpipeError, Problem, SpecError
+from featpipe.errors import FeatpipeError, Problem, SpecError, WriteError
 from featpipe.objects import is_url
 from featpipe.spec.words import suggest
 from featpipe.store.format import KEY, read_node
-from featpipe.store.place import TEMPORARY, LocalPlace, told
+from featpipe.store.place import TEMPORARY, LocalPlace
 
 ENDINGS = {"npz": ".npz", "parquet": ".parquet", "anndata": ".h5ad", "ome-zarr": ".ome.zarr"}
 """Formats, and how the names of their files end."""
@@ -80,19 +80,31 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a file or directory that becomes ``path`` when all is written, and vanishes if that fails."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
-        with told(path):
-            yield temporary
-            if path.is_dir():  # a directory cannot be replaced in one step
-                old = path.with_name(temporary.name + ".old")
-                path.rename(old)
-                temporary.rename(path)
-                shutil.rmtree(old)
-            else:
-                temporary.replace(path)
-    except BaseException:
+        yield temporary
+        _move(temporary, path)
+    except BaseException as error:
         with suppress(OSError):
             shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
+        if isinstance(error, OSError):
+            reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0].rstrip(".")
+            change = "Check the permissions and the free space there, or choose another place."
+            raise WriteError(Problem(str(path), f"cannot be written: {reason}.", change), error.errno) from error
         raise
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Let a file or directory take the place of what is there."""
+    if not path.is_dir():
+        temporary.replace(path)
+        return
+    old = path.with_name(temporary.name + ".old")  # a directory cannot be replaced in one step
+    path.rename(old)
+    try:
+        temporary.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old)
 
 
 def _exported(path: Path) -> bool:

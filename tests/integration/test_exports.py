@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,4 +169,26 @@ def test_mistakes_are_told_and_nothing_is_written(
     assert (done.code, done.out) == (2, "")
     assert words in done.err
     assert "Traceback" not in done.err
+    assert not list(tmp_path.iterdir())
+
+
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+sys.argv[0] = "featpipe"
+from featpipe.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not limit the size of files")
+@pytest.mark.parametrize("name", ["a.npz", "a.parquet", "a.ome.zarr"])  # HDF5 crashes then; so its room is looked for
+def test_a_disk_that_takes_no_more_is_told_and_left_clean(several: Stack, tmp_path: Path, name: str) -> None:
+    choice = ("--image", "2", "--map", "texture/scale1") if name == "a.ome.zarr" else ()
+    command = [sys.executable, "-c", LIMITED, "export", several.path, "-o", str(tmp_path / name), "--quiet", *choice]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert f"{name}: cannot be written: " in done.stderr
+    assert "File too large" in done.stderr
     assert not list(tmp_path.iterdir())

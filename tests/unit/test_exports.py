@@ -15,6 +15,7 @@ import zarr
 
 import featpipe
 from featpipe.errors import FeatpipeError
+from featpipe.exports import export as exporting
 from featpipe.exports import omezarr, parquet, table, target
 from featpipe.geometry.window import Window
 from featpipe.plan.model import ArrayPlan
@@ -237,6 +238,7 @@ def test_memory_does_not_grow_with_the_number_of_images_or_their_size(
         monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 19)
     monkeypatch.setattr(read, "READ_BYTES", 1 << 19)
     monkeypatch.setattr(omezarr, "CHUNK", 128)
+    monkeypatch.setattr(omezarr, "SAMPLED", 1 << 16)
     stack = large_image(tmp_path / "f.zarr") if name == "a.ome.zarr" else many_images(tmp_path / "f.zarr")
     featpipe.export(stack, tmp_path / name, overwrite=True)  # imports, and what libraries keep
     tracemalloc.start()
@@ -311,5 +313,10 @@ def test_what_cannot_be_exported_is_told_in_words(
     monkeypatch.setattr(table, "MOST_COLUMNS", 135)
     with pytest.raises(FeatpipeError, match="136 numbers for each image"):
         featpipe.export(stack, tmp_path / "a.npz")
+    monkeypatch.undo()
+    monkeypatch.setattr(exporting, "free_bytes", lambda _: 3263)
+    with pytest.raises(FeatpipeError, match=r"3\.19 KiB of features, and 3\.19 KiB are free") as error:
+        featpipe.export(stack, tmp_path / "a.h5ad")
+    assert error.value.exit_code == 1
     assert (tmp_path / "there.npz").read_bytes() == b"mine"
     assert not list(tmp_path.glob("a*"))
