@@ -30,10 +30,12 @@ from featpipe.pages.statistics import BINS, map_statistics
 from featpipe.report.plan import plan_facts
 from featpipe.run import default_resources, plan_run
 from featpipe.spec.load import load_pipeline
+from featpipe.store.create import create_store
 from featpipe.store.history import MOST_RUNS, History
 from featpipe.store.place import LocalPlace
 from tests.endpoint import Bucket
 from tests.unit.probe_examples import write_stack
+from tests.unit.store_examples import attributes, make_collection, own_pairs, stacked_pairs
 
 HOSTILE = "x<script>alert(1)<b>&\"'.png"
 CLASS = "<i>bee&"
@@ -459,3 +461,12 @@ def test_browsers_show_it_without_errors_requests_or_overflow(folder: Path) -> N
             backgrounds.append(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
         browser.close()
     assert len(set(backgrounds)) == 2
+
+
+def test_a_store_in_which_nothing_is_yet_has_a_page_that_says_so(tmp_path: Path) -> None:
+    create_store(LocalPlace(tmp_path / "a.zarr"), [*stacked_pairs(), *own_pairs()], make_collection(), attributes())
+    words = Page(make_report(str(tmp_path / "a.zarr"))).words
+    assert "partial" in words
+    assert "No image has features yet." in words
+    assert words.count("Nothing of it is there yet.") == 3
+    assert "No run of this store is on record" in words
