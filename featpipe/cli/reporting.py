@@ -37,6 +37,10 @@ def write_report(store: str, file: Path | None, *, quiet: bool, **options: Any) 
     return target
 
 
+REFUSED = 2
+"""Exit code of a run that has written nothing, about which there is nothing to report."""
+
+
 @contextmanager
 def reported(plan: Plan, file: Path | None, *, wanted: bool, quiet: bool) -> Iterator[None]:
     """Write the page about the store of a run when it is over, however it ends; no run fails for that.
@@ -53,10 +57,15 @@ def reported(plan: Plan, file: Path | None, *, wanted: bool, quiet: bool) -> Ite
 
     if file is not None:
         check_file(file)
+    refused = False
     try:
         yield
+    except FeatpipeError as error:
+        refused = error.exit_code == REFUSED
+        raise
     finally:
-        _write(plan.pipeline.store.path, file, quiet=quiet)
+        if not refused:
+            _write(plan.pipeline.store.path, file, quiet=quiet)
 
 
 def _write(store: str, file: Path | None, *, quiet: bool) -> None:

@@ -66,6 +66,7 @@ def render_report(facts: ReportFacts) -> str:
         last=latest(facts.runs),
         pipeline=pipeline_text(facts.store["pipeline"]),
         shown_features=shown_features,
+        short_names=short_names,
         shares=confusion_shares,
         matrix=_matrix,
         pairs=confused_pairs,
@@ -212,6 +213,26 @@ def shown_features(one: MapStatistics) -> list[tuple[int, FeatureStatistics]]:
             break
         chosen.setdefault(i)
     return [(i, one.features[i]) for i in sorted(chosen)]
+
+
+def short_names(names: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the words that all of a map's features have in their names, and what is left of each.
+
+    Examples
+    --------
+    >>> short_names(["gabor frequency=0.1 scale=1", "gabor frequency=0.2 scale=1"])
+    ('gabor scale=1', ['frequency=0.1', 'frequency=0.2'])
+    >>> short_names(["sobel"])
+    ('', ['sobel'])
+    """
+    rows = [name.split(" ") for name in names]
+    if len(rows) < 2 or len({len(row) for row in rows}) > 1:
+        return "", list(names)
+    shared = [len(set(column)) == 1 for column in zip(*rows, strict=True)]
+    left = [" ".join(word for word, same in zip(row, shared, strict=True) if not same) for row in rows]
+    if not all(left):
+        return "", list(names)
+    return " ".join(word for word, same in zip(rows[0], shared, strict=True) if same), left
 
 
 def confusion_shares(confusion: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -20,6 +20,7 @@ from featpipe.store.read import StoredMap
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float32]
 MOST_VALUES = 1 << 26
 """Values of a map that are looked at, about; of more, a sample of its pieces is."""
 PIECE_VALUES = 1 << 20
@@ -107,19 +108,23 @@ class _Summary:
     squares: Floats
 
     @classmethod
-    def of(cls, values: Floats) -> _Summary:
-        """Summarise (n, feature) values."""
+    def of(cls, values: Values) -> _Summary:
+        """Summarise (feature, n) values."""
         finite = np.isfinite(values)
-        count = finite.sum(axis=0)
-        low, high = np.where(finite, values, np.inf), np.where(finite, values, -np.inf)
-        least, most = low.min(axis=0, initial=np.inf), high.max(axis=0, initial=-np.inf)
-        clean = np.where(finite, values, 0.0)
-        mean = clean.sum(axis=0) / np.maximum(1, count)
-        apart = np.where(finite, clean - mean, 0.0)
+        count = np.count_nonzero(finite, axis=1)
+        whole = bool(finite.all())
+        low, high = (values, values) if whole else (np.where(finite, values, np.inf), np.where(finite, values, -np.inf))
+        clean = values if whole else np.where(finite, values, 0)
+        least, most = low.min(axis=1, initial=np.inf), high.max(axis=1, initial=-np.inf)
+        mean = clean.sum(axis=1, dtype=np.float64) / np.maximum(1, count)
+        apart = clean - mean[:, None]
+        if not whole:
+            apart[~finite] = 0
         return cls(
-            count, len(values) - count, ((values == 0) & finite).sum(axis=0),
-            least, (low == least).sum(axis=0), most, (high == most).sum(axis=0),
-            mean, np.einsum("ij,ij->j", apart, apart),
+            count, values.shape[1] - count, np.count_nonzero(values == 0, axis=1),
+            least.astype(np.float64), np.count_nonzero(low == least[:, None], axis=1),
+            most.astype(np.float64), np.count_nonzero(high == most[:, None], axis=1),
+            mean, np.einsum("ij,ij->i", apart, apart),
         )  # fmt: skip
 
     def join(self, other: _Summary) -> _Summary:
@@ -163,12 +168,12 @@ def map_statistics(stack: Stack, name: str, *, most_values: int = MOST_VALUES, s
     if labels is None:
         return MapStatistics(name, (), 0, chosen.total, chosen.sampled)
     partial = stack.status != "complete"
-    summary, looked_at = None, 0
+    summary: _Summary | None = None
     for one in in_order(lambda piece: _Summary.of(_values(piece, partial)), chosen.pieces, THREADS):
         summary = one if summary is None else summary.join(one)
-    if summary is None:
+    looked_at = int((summary.count + summary.nonfinite).sum()) if summary is not None else 0
+    if summary is None or not looked_at:
         return MapStatistics(name, (), 0, chosen.total, chosen.sampled)
-    looked_at = int((summary.count + summary.nonfinite).sum())
     counts = np.zeros((len(labels.features), BINS), np.int64)
     for part in in_order(lambda piece: _histogram(_values(piece, partial), summary), chosen.pieces, THREADS):
         counts += part
@@ -254,24 +259,29 @@ def _region(one: StoredMap, grid: tuple[int, ...], shape: tuple[int, ...], index
     )
 
 
-def _values(piece: _Piece, partial: bool) -> Floats:
-    """Return a piece's values, (n, feature), less those of images that failed and those that are not there yet."""
+def _values(piece: _Piece, partial: bool) -> Values:
+    """Return a piece's values, (feature, n), less those of images that failed and those that are not there yet."""
     stored: Any = piece.one[piece.region]
     if piece.ok is not None:
         stored = stored[piece.ok[piece.region[0]]]
-    values: Floats = np.asarray(stored, np.float64).reshape(-1, stored.shape[-1])
-    return values[~np.isnan(values).all(axis=1)] if partial else values
+    # A feature's values beside each other: NumPy goes along them many times faster than across
+    values: Values = np.ascontiguousarray(stored.reshape(-1, stored.shape[-1]).T, np.float32)
+    return values[:, ~np.isnan(values).all(axis=0)] if partial else values
 
 
-def _histogram(values: Floats, summary: _Summary) -> Counts:
-    """Count (n, feature) values in equal bins between the ends of each feature."""
-    features = values.shape[1]
+def _histogram(values: Values, summary: _Summary) -> Counts:
+    """Count (feature, n) values in equal bins between the ends of each feature."""
+    features = len(values)
     span = summary.most - summary.least
+    steps = np.divide(BINS, span, out=np.zeros(features), where=np.isfinite(span) & (span > 0))
     finite = np.isfinite(values)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        place = (values - summary.least) * (BINS / span)
-    bins = np.clip(np.where(finite & (span > 0), place, 0.0).astype(np.int64), 0, BINS - 1)
-    counted: Counts = np.bincount((bins + np.arange(features) * BINS)[finite], minlength=features * BINS)
+    whole = bool(finite.all())
+    clean = values if whole else np.where(finite, values, 0)
+    least = np.where(np.isfinite(summary.least), summary.least, 0)
+    place = clean - least[:, None]
+    place *= steps[:, None]
+    bins = np.clip(place, 0, BINS - 1, out=place).astype(np.int32) + np.arange(features, dtype=np.int32)[:, None] * BINS
+    counted: Counts = np.bincount((bins if whole else bins[finite]).ravel(), minlength=features * BINS)
     return counted.reshape(features, BINS)
 
 

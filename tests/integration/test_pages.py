@@ -30,10 +30,12 @@ from featpipe.pages.statistics import BINS, map_statistics
 from featpipe.report.plan import plan_facts
 from featpipe.run import default_resources, plan_run
 from featpipe.spec.load import load_pipeline
+from featpipe.store.create import create_store
 from featpipe.store.history import MOST_RUNS, History
 from featpipe.store.place import LocalPlace
 from tests.endpoint import Bucket
 from tests.unit.probe_examples import write_stack
+from tests.unit.store_examples import attributes, make_collection, own_pairs, stacked_pairs
 
 HOSTILE = "x<script>alert(1)<b>&\"'.png"
 CLASS = "<i>bee&"
@@ -318,12 +320,32 @@ def test_a_run_that_fails_writes_its_report_and_keeps_its_exit_code(tmp_path: Pa
     assert "partial" in words
 
 
+def test_an_interrupted_run_writes_its_report(tmp_path: Path) -> None:
+    np.save(tmp_path / "i.npy", np.random.default_rng(0).integers(0, 256, (400, 128, 128), np.uint8))
+    heavy = {"a": {"layers": [{"convolve": {"kernels": np.ones((9, 25, 25)).tolist()}}, {"pool": {"max": 4}}]}}
+    words = command("run", write_pipeline(tmp_path, "i.npy", heavy), "-q", "--threads", "1", "--report")
+    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    beside = tmp_path / "out.zarr.run"
+    wait_for(lambda: any(one.stat().st_size for one in beside.glob("receipts-*")))
+    child.send_signal(signal.SIGINT)
+    assert child.wait(60) == 130, child.communicate()
+    child.communicate()
+    (one,) = gather_facts(str(tmp_path / "out.zarr")).runs
+    assert one.status == "interrupted"
+    assert one.tasks
+    assert "interrupted" in Page((tmp_path / "out.report.html").read_text()).words
+
+
 def test_a_report_that_cannot_be_written_never_fails_a_run(tmp_path: Path, folder: Path) -> None:
     file = write_pipeline(tmp_path, str(folder / "images"))
     (tmp_path / "out.report.html").mkdir()
     done = run(file, "-q", "--report")
     assert done.returncode == 0
     assert "featpipe: no report: " in done.stderr
+    (tmp_path / "foreign.zarr").mkdir()
+    (tmp_path / "foreign.zarr" / "mine.txt").touch()
+    refused = run(file, "-q", "--report", "--set", f"store.path={tmp_path / 'foreign.zarr'}")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     wrong = run(file, "--overwrite", "--report-to", str(tmp_path / "page.pdf"))
     assert wrong.returncode == 2
     assert "page.pdf: is not the name of a page. End it in .html." in wrong.stderr
@@ -459,3 +481,12 @@ def test_browsers_show_it_without_errors_requests_or_overflow(folder: Path) -> N
             backgrounds.append(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
         browser.close()
     assert len(set(backgrounds)) == 2
+
+
+def test_a_store_in_which_nothing_is_yet_has_a_page_that_says_so(tmp_path: Path) -> None:
+    create_store(LocalPlace(tmp_path / "a.zarr"), [*stacked_pairs(), *own_pairs()], make_collection(), attributes())
+    words = Page(make_report(str(tmp_path / "a.zarr"))).words
+    assert "partial" in words
+    assert "No image has features yet." in words
+    assert words.count("Nothing of it is there yet.") == 3
+    assert "No run of this store is on record" in words
