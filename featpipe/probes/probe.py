@@ -183,7 +183,8 @@ def _notes(stack: Stack, task: Task, trials: Sequence[Trial]) -> list[str]:
         notes.append(f"No training image is of {names}: the test images of that count as wrong.")
     if trials:
         best = max(trials, key=lambda trial: trial.accuracy)
-        if best is trials[0] or best.strength == min(trial.strength for trial in trials):
-            end = "largest" if best is trials[0] else "smallest"
+        strongest = best is trials[0] and best.accuracy > trials[1].accuracy
+        if strongest or best is trials[-1]:
+            end = "largest" if strongest else "smallest"
             notes.append(f"The {end} strength tried was the best: others beyond it may be better (--strength).")
     return notes

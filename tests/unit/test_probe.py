@@ -22,7 +22,7 @@ from featpipe.probes.ridge import FeatureEquations, ImageEquations
 from featpipe.probes.standard import Moments
 from featpipe.probes.stream import Table
 from featpipe.stack import Stack, open_stack
-from tests.unit.probe_examples import Floats, draw, flat, write_stack
+from tests.unit.probe_examples import Floats, Maps, draw, flat, write_stack
 
 pytest.importorskip("sklearn")
 
@@ -279,6 +279,18 @@ def test_a_class_without_training_images_counts_as_wrong_and_is_told(tmp_path: P
     assert not found.confusion[:, 1].any()
     assert any("No training image is of bee:" in note for note in found.notes)
     assert found.known.tolist() == [0, 2, 3]
+
+
+def test_a_best_strength_at_the_end_is_noted_only_where_its_neighbour_was_worse(tmp_path: Path) -> None:
+    labels, splits = np.arange(80) % 4, np.arange(80) % 5 // 4
+    apart: Maps = {"a/scale1": np.eye(4, dtype=np.float32)[labels][:, None, None]}
+    easy = probe(write_stack(tmp_path / "easy.zarr", apart, labels, splits))
+    assert {trial.accuracy for trial in easy.validation} == {1.0}
+    assert not any("strength" in note for note in easy.notes)
+    maps, labels, splits = draw(N, MANY)
+    hard = probe(write_stack(tmp_path / "hard.zarr", maps, labels, splits), strengths=[1e5, 1e4, 1e2])
+    assert hard.validation[0].accuracy > hard.validation[1].accuracy
+    assert any("The largest strength tried was the best" in note for note in hard.notes)
 
 
 def test_maps_and_branches_are_chosen_by_name(folder: Path) -> None:
