@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,8 +19,8 @@ Item = tuple[npt.NDArray[np.float32], int]
 class Dataset:
     """Features and class of every image of a stack, read when asked for.
 
-    It is a map-style dataset for torch, and needs no torch. A process opens the store when it first reads, also a child
-    of one that has it open already; nothing that is open is pickled. Workers are best started by ``spawn`` or
+    It is a map-style dataset for torch, and needs no torch. A process opens the store when it first
+    reads; nothing that is open is pickled. Workers are best started by ``spawn`` or
     ``forkserver``: a fork copies locks that other threads of the parent may hold at that instant.
 
     Parameters
@@ -54,7 +53,7 @@ class Dataset:
         self._place = place
         self._maps = dict(maps)
         self._flat = flat
-        self._opened: tuple[int, list[StoredMap]] | None = None
+        self._opened: list[StoredMap] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -94,8 +93,8 @@ class Dataset:
 
     def _open(self) -> list[StoredMap]:
         """Return the maps as this process has opened them."""
-        if self._opened is None or self._opened[0] != os.getpid():
+        if self._opened is None:
             root = zarr.open_group(self._place.open_zarr(), mode="r")
             groups: dict[str, Any] = {name: root[name] for name in self._maps}
-            self._opened = os.getpid(), [StoredMap(groups[name], name, self._maps[name]) for name in self._maps]
-        return self._opened[1]
+            self._opened = [StoredMap(groups[name], name, chosen) for name, chosen in self._maps.items()]
+        return self._opened

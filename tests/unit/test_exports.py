@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import featpipe
 from featpipe.errors import FeatpipeError
 from featpipe.exports import export as exporting
 from featpipe.exports import omezarr, parquet, table, target
+from featpipe.geometry.axis import Span
 from featpipe.geometry.window import Window
 from featpipe.plan.model import ArrayPlan
 from featpipe.stack import Stack, open_stack
@@ -84,6 +86,8 @@ def test_the_same_features_make_the_same_file(stack: Stack, tmp_path: Path) -> N
     for name in ("a.npz", "b.npz"):
         featpipe.export(stack, tmp_path / name)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as file:
+        assert {member.date_time[0] for member in file.infolist()} == {1980}
 
 
 def test_a_choice_of_features_is_exported_as_chosen(stack: Stack, tmp_path: Path) -> None:
@@ -196,6 +200,36 @@ def test_an_images_own_map_becomes_an_ome_zarr(tmp_path: Path) -> None:
     np.testing.assert_array_equal(level(tmp_path / "a.ome.zarr"), np.moveaxis(values[5], -1, 0))
     array = own_array(5)
     assert transforms(tmp_path / "a.ome.zarr")[1] == [0.0, array.y[0], array.x[0]]
+
+
+def test_contrast_is_told_of_channels_that_are_constant_or_have_no_numbers() -> None:
+    values = np.zeros((4, 6, 4), np.float32)
+    values[..., 0], values[..., 1] = np.nan, 3
+    values[..., 2] = np.arange(24).reshape(4, 6)
+    values[0, 0, 2], values[3, 5, 3] = np.inf, 1
+    contrast = omezarr.Contrast(Ready(values))
+    for y, x in ((Span(0, 3), Span(0, 6)), (Span(3, 4), Span(0, 6))):
+        contrast.add(values[y.start : y.stop], y, x)
+    empty, constant, some, rare = contrast.windows()
+    assert empty == {"min": 0, "max": 1, "start": 0, "end": 1}
+    assert constant == {"min": 3, "max": 3, "start": 3, "end": 4}
+    assert (some["min"], some["max"]) == (1, 23)
+    np.testing.assert_allclose([some["start"], some["end"]], np.percentile(np.arange(1, 24), (0.5, 99.5)), rtol=1e-6)
+    assert (rare["min"], rare["max"]) == (0, 1)
+    assert rare["start"] < rare["end"]
+
+
+class Ready:
+    """A level at hand."""
+
+    scale = translation = (1.0, 1.0)
+
+    def __init__(self, values: npt.NDArray[np.float32]) -> None:
+        self.values = values
+        self.shape: tuple[int, int, int] = values.shape
+
+    def read(self, y: Span, x: Span) -> npt.NDArray[np.float32]:
+        return self.values[y.start : y.stop, x.start : x.stop]
 
 
 def test_an_export_may_replace_an_export_and_nothing_else(stack: Stack, tmp_path: Path) -> None:
