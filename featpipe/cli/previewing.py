@@ -50,8 +50,8 @@ def preview_pipeline(file: Path, output: Path, overrides: Sequence[str], wish: W
     with located(source):
         pipeline = _branch_of(pipeline, wish.branch)
         with waiting("reading the image …", quiet=quiet):
-            example = _read(pipeline, wish)
-        program = _program(pipeline, example, wish, quiet=quiet)
+            example = read_wished(pipeline, wish)
+        program = learned(pipeline, example, wish, quiet=quiet)
         with waiting("drawing …", quiet=quiet):
             from featpipe.preview.picture import write_preview
 
@@ -83,7 +83,8 @@ def _branch_of(pipeline: Pipeline, name: str | None) -> Pipeline:
     return pipeline.model_copy(update={"features": {name: pipeline.features[name]}})
 
 
-def _read(pipeline: Pipeline, wish: Wish) -> Example:
+def read_wished(pipeline: Pipeline, wish: Wish) -> Example:
+    """Return the image that is to be shown."""
     from featpipe.trace import read_example, single
 
     if wish.image is not None and wish.row is not None:
@@ -96,7 +97,7 @@ def _read(pipeline: Pipeline, wish: Wish) -> Example:
         raise SourceError([Problem("--image", problem.what, problem.change) for problem in error.problems]) from error
 
 
-def _program(pipeline: Pipeline, example: Example, wish: Wish, *, quiet: bool) -> Program:
+def learned(pipeline: Pipeline, example: Example, wish: Wish, *, quiet: bool) -> Program:
     """Return the program with the banks that it learns: those of the store, or learned now."""
     from featpipe.plan.resolve import make_program
     from featpipe.preview.learning import learn_for_preview, stored_program

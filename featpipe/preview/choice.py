@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.kernels.bank import Labels
-from featpipe.report.arrangement import Arrangement, in_lines, line_length, tables, varying
+from featpipe.report.arrangement import MOST_COLUMNS, Arrangement, in_lines, line_length, tables, varying
 
 MOST = 64
 """Features of a layer that are shown."""
@@ -99,7 +99,9 @@ def _thin(left: Mapping[str, Sequence[Any]], values: Mapping[str, Sequence[Any]]
     counts = {key: len(some) for key, some in left.items()}
     steps: dict[str, int] = {}
     single = len(counts) == 1
-    while prod(counts.values()) > (MOST_ALIKE if single else MOST):
+    while prod(counts.values()) > (MOST_ALIKE if single else MOST) or (
+        not single and max(counts.values()) > MOST_COLUMNS
+    ):
         key = max(reversed(counts), key=counts.__getitem__)
         if _is_measure(values[key]):
             steps[key] = steps.get(key, 1) + 1
@@ -107,7 +109,7 @@ def _thin(left: Mapping[str, Sequence[Any]], values: Mapping[str, Sequence[Any]]
         else:
             others = prod(counts.values()) // counts[key]
             fits = MOST // others if others else 1
-            limit = MOST_ALIKE if single else 16
+            limit = MOST_ALIKE if single else MOST_COLUMNS
             counts[key] = steps[key] = max(1, min(counts[key] - 1, max(fits, 8), limit))
     return steps
 
@@ -166,7 +168,7 @@ def arrangements(labels: Sequence[Labels], aspect: float) -> list[Arrangement]:
                 ways.append((rows, columns))
     found = [table for table in tables(labels, ways, FILLED) if table.shape[0] <= MOST_ROWS]
     found.sort(key=lambda table: _shapeliness(table, aspect))
-    return found or [_lines(labels, aspect)]
+    return found or _lines(labels, aspect)
 
 
 def _shapeliness(table: Arrangement, aspect: float) -> float:
@@ -177,9 +179,9 @@ def _shapeliness(table: Arrangement, aspect: float) -> float:
     return abs(log(columns * aspect / rows / wanted)) + 4 * (1 - count / (rows * columns))
 
 
-def _lines(labels: Sequence[Labels], aspect: float) -> Arrangement:
+def _lines(labels: Sequence[Labels], aspect: float) -> list[Arrangement]:
     count = len(labels)
-    if len(varying(labels)) > 1:
-        return in_lines(count, line_length(labels))
     widths = [width for width in range(1, 13) if -(-count // width) <= MOST_ROWS]
-    return min((in_lines(count, width) for width in widths), key=lambda one: _shapeliness(one, aspect))
+    if len(varying(labels)) > 1:
+        widths = [line_length(labels)]
+    return sorted((in_lines(count, width) for width in widths), key=lambda one: _shapeliness(one, aspect))

@@ -110,7 +110,7 @@ def frame(block: Block, size: float, measure: Measure) -> Frame:
     cell, captions = _cell(block, size, measure), tuple(_captions(block))
     levels = tuple(_levels(block))
     lines = max(map(len, captions), default=0)
-    pitch_y = BAR_ROW if block.kind == "bars" else cell[0] + GAP + lines * NUMBER * LEADING + (0.03 if lines else 0)
+    pitch_y = BAR_ROW if block.kind == "bars" else cell[0] + GAP + lines * NUMBER * LEADING + (0.05 if lines else 0)
     rows, axis, left = _row_names(block, pitch_y * block.arrangement.shape[0], measure)
     right = _room_beside(block, measure)
     if block.kind == "profile":
@@ -119,8 +119,9 @@ def frame(block: Block, size: float, measure: Measure) -> Frame:
     widest += [(measure(s.text, LABEL, False) + 0.05) / (s.stop - s.first) for spans in levels for s in spans]
     room = (WIDTH - 2 * MARGIN - ARROW - left - right) / block.arrangement.shape[1]
     pitch_x = min(room, max([cell[1] + GAP, *widest]))
-    if cell[1] > pitch_x - GAP:
-        cell = (cell[0], pitch_x - GAP)
+    if cell[1] > pitch_x - GAP:  # the page is not wide enough
+        shrunk = cell[0] * (pitch_x - GAP) / cell[1] if block.kind in ("image", "maps", "kernels") else cell[0]
+        pitch_y, cell = pitch_y - cell[0] + shrunk, (shrunk, pitch_x - GAP)
     levels = tuple(tuple(_fitted(span, pitch_x, measure) for span in spans) for spans in levels)
     captions = tuple(tuple(_cut(line, NUMBER, pitch_x - 0.04, measure) for line in one) for one in captions)
     over = " · ".join(key.replace("_", " ") for key in block.arrangement.columns)
@@ -152,7 +153,7 @@ def _cell(block: Block, size: float, measure: Measure) -> tuple[float, float]:
     else:
         steps = ((1, 1.15, 1.8), (2, 0.95, 1.5), (4, 0.8, 1.55), (9, 0.6, 1.0), (16, 0.46, 0.82), (10**9, 0.36, 0.66))
     if block.kind != "kernels" and count > 36:
-        steps = ((10**9, 0.26, 0.5),)
+        steps = ((10**9, 0.26, 0.45),)
     if max(height, width) <= 4 and block.kind == "maps":
         steps = ((1, 0.6, 0.9), (4, 0.45, 0.7), (16, 0.32, 0.5), (10**9, 0.24, 0.42))
     least, most = next((a, b) for limit, a, b in steps if count <= limit)
@@ -255,7 +256,8 @@ def _header(block: Block, width: float, measure: Measure) -> Iterator[tuple[str,
     longest = max(width, min(WIDEST_HEADER, measure(block.title, TITLE, True)))
     for line in broken(block.title, TITLE, longest, measure, bold=True):
         yield line, TITLE, True
-    for fact in block.facts:
+    own = ("each to its largest weight",) if block.kind == "kernels" and block.mode == "own" else ()
+    for fact in (*block.facts, *own):
         for line in broken(fact, FACT, max(width, min(longest, 1.6)), measure):
             yield line, FACT, False
 

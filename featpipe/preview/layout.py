@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, product
 
 from featpipe.preview.frames import ARROW, FACT, LEADING, MARGIN, TITLE, WIDTH, Frame, Measure, broken, frame
 from featpipe.preview.panels import Block, Preview
@@ -15,6 +16,10 @@ LINE_GAP = 0.2
 TAG = TITLE * LEADING + 0.06
 """Height of a lane's name."""
 TITLE_HEIGHT = 0.3
+LONGEST_LINE, MOST_WAYS = 5, 24
+"""Blocks in a line, and ways to lay these out, that are tried."""
+EMPTY = 1.0
+"""What empty paper costs, beside what is covered."""
 TALLEST = 40.0
 """Of one picture, in inches."""
 
@@ -65,7 +70,8 @@ class Page:
 class _Room:
     """What blocks take, worked out once for each size."""
 
-    def __init__(self, measure: Measure) -> None:
+    def __init__(self, preview: Preview, measure: Measure) -> None:
+        self.preview = preview
         self.measure = measure
         self.known: dict[tuple[Block, float], Frame] = {}
 
@@ -74,10 +80,16 @@ class _Room:
             self.known[block, size] = frame(block, size, self.measure)
         return self.known[block, size]
 
+    def width(self, item: Item, size: float) -> float:
+        """Return the width of a block, and of its lane's name where that begins with it."""
+        name, after = tag_text(self.preview, item.lane) if item.first and item.lane >= 0 else ("", "")
+        tag = self.measure(f"{name} ", TITLE, True) + self.measure(after, FACT, False) if name else 0.0
+        return max(self.frame(item.block, size).width, tag)
+
 
 def lay_out(preview: Preview, measure: Measure) -> Page:
     """Place every block: as few lines as it takes, each filled by making its pictures larger."""
-    room = _Room(measure)
+    room = _Room(preview, measure)
     lanes = list(range(len(preview.rows)))
     while True:
         page = _lay_out(preview, lanes, room)
@@ -93,11 +105,10 @@ def _lay_out(preview: Preview, lanes: Sequence[int], room: _Room) -> Page:
     placed: list[Placed] = []
     rules: list[float] = []
     y = MARGIN + TITLE_HEIGHT
-    for start, stop in _lines(items, room):
-        line = items[start:stop]
-        if start and line[0].first and preview.rows[line[0].lane].name:
+    for line, size in _lines(items, room):
+        if placed and line[0].first and preview.rows[line[0].lane].name:
             rules.append(y - 0.4 * LINE_GAP)
-        here, height = _line(preview, line, _fill(line, room), y, room)
+        here, height = _line(preview, line, size, y, room)
         placed += here
         y += height + LINE_GAP
     left_out = len(preview.rows) - len(lanes)
@@ -136,26 +147,18 @@ def _line(preview: Preview, line: Sequence[Item], size: float, y: float, room: _
         body = begins + header + top - one.top
         tag = y if item.first and item.lane >= 0 and preview.rows[item.lane].name else None
         placed.append(Placed(one, x, begins + header - one.header_height, body, arrow, item.lane, tag))
-        x += max(one.width, _tag_width(preview, item, room))
+        x += room.width(item, size)
     return placed, (TAG if tagged else 0) + header + top + max(one.height - one.top for one in frames)
 
 
-def _tag_width(preview: Preview, item: Item, room: _Room) -> float:
-    if item.lane < 0 or not item.first:
-        return 0.0
-    return room.measure(tag_text(preview, item.lane), TITLE, True)
-
-
-def tag_text(preview: Preview, lane: int) -> str:
+def tag_text(preview: Preview, lane: int) -> tuple[str, str]:
     """Return a lane's name, and where it goes on from."""
     row = preview.rows[lane]
-    if not row.name:
-        return ""
-    return f"{row.name} · from {row.after or 'the image'}"
+    return row.name, f"from {row.after or 'the image'}"
 
 
 def _line_width(line: Sequence[Item], size: float, room: _Room) -> float:
-    widths = [room.frame(item.block, size).width for item in line]
+    widths = [room.width(item, size) for item in line]
     return sum(widths) + ARROW * sum(item.lane >= 0 for item in line) + _beside(line) * (BETWEEN - ARROW)
 
 
@@ -177,29 +180,39 @@ def _fill(line: Sequence[Item], room: _Room) -> float:
     return low
 
 
-def _lines(items: Sequence[Item], room: _Room) -> list[tuple[int, int]]:
-    """Break items into lines: the least height in all, and little room left at the ends."""
-    best: list[tuple[float, int]] = [(0.0, 0)]
+def _lines(items: Sequence[Item], room: _Room) -> list[tuple[list[Item], float]]:
+    """Break items into lines, and give each its size: the least height in all, and little of it empty."""
+    best: list[tuple[float, int, list[Item], float]] = [(0.0, 0, [], 0.0)]
     for stop in range(1, len(items) + 1):
         options = []
-        for start in range(max(0, stop - 8), stop):
-            line = items[start:stop]
-            if not _may_share(line, items[stop] if stop < len(items) else None):
+        for start in range(max(0, stop - LONGEST_LINE), stop):
+            if not _may_share(items[start:stop], items[stop] if stop < len(items) else None):
                 continue
-            size = _fill(line, room)
-            if size < 0:
-                continue
-            frames = [room.frame(item.block, size) for item in line]
-            height = max(one.header_height + one.height for one in frames) + LINE_GAP
-            left = 1 - _line_width(line, size, room) / WIDTH
-            options.append((best[start][0] + height + 1.5 * left**2 - 0.3 * size, start))
-        best.append(min(options))
+            for line in islice(_ways(items[start:stop]), MOST_WAYS):
+                size = _fill(line, room)
+                if size >= 0:
+                    options.append((best[start][0] + _cost(line, size, room), start, line, size))
+        best.append(min(options, key=lambda option: option[0]))
     lines, stop = [], len(items)
     while stop:
-        start = best[stop][1]
-        lines.append((start, stop))
+        _, start, line, size = best[stop]
+        lines.append((line, size))
         stop = start
     return lines[::-1]
+
+
+def _ways(line: Sequence[Item]) -> Iterator[list[Item]]:
+    """Yield a line with its blocks laid out in every way."""
+    for blocks in product(*((item.block, *item.block.others) for item in line)):
+        yield [replace(item, block=block) for item, block in zip(line, blocks, strict=True)]
+
+
+def _cost(line: Sequence[Item], size: float, room: _Room) -> float:
+    """Return the height of a line, and as much again as is empty of it."""
+    frames = [room.frame(item.block, size) for item in line]
+    height = max(one.header_height + one.height for one in frames)
+    covered = sum(one.width * (one.header_height + one.height) for one in frames)
+    return height + LINE_GAP + EMPTY * (height - covered / WIDTH) - 0.15 * size
 
 
 def _may_share(line: Sequence[Item], following: Item | None) -> bool:

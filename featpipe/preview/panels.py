@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,8 @@ Float32 = npt.NDArray[np.float32]
 Kind = Literal["image", "kernels", "maps", "table", "bars", "profile"]
 SHARPEST, FINE = 512, 256
 """Longest edge of a picture that is kept, in samples: of up to four, and of more; larger ones are averaged down."""
+WAYS = 5
+"""To lay a block out, that are tried."""
 MOST_BARS = 24
 """Single values that are shown as bars with their names; more are shown as a profile."""
 
@@ -57,6 +59,8 @@ class Block:
     scales: tuple[Scale, ...] = ()
     """Of every panel."""
     unit: str = ""
+    others: tuple[Block, ...] = ()
+    """The same in other rows and columns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +136,7 @@ def gather(
         )
         for lane in tree.lanes
     )
-    return Preview(title, _image_block(example), rows, _notes(pipeline))
+    return Preview(title, image_block(example), rows, _notes(pipeline))
 
 
 def _check_memory(program: Program, image: tuple[int, int], memory: int | None) -> None:
@@ -214,14 +218,13 @@ def _arranged(
         rows = [row for row, _ in arrangement.places] if arrangement.rows else [0] * len(panels)
         mode, scales, _ = share_scales([panel.values for panel in panels], rows, kernels=kind == "kernels")
         found.append(Block(kind, node, title, facts, tuple(panels), arrangement, mode, scales, unit))
-        if mode == "all":
-            break
-    return min(found, key=lambda block: (("all", "rows", "own").index(block.mode), _is_wide(block)))
+    found.sort(key=_clarity)
+    return replace(found[0], others=tuple(one for one in found[1:WAYS] if _clarity(one) == _clarity(found[0])))
 
 
-def _is_wide(block: Block) -> bool:
-    """Tell whether there is no room for words below every picture."""
-    return block.mode == "own" and block.arrangement.shape[1] > 12
+def _clarity(block: Block) -> tuple[int, bool]:
+    """Return how well a block can be read, the least first: by one scale, and with room for words below pictures."""
+    return ("all", "rows", "own").index(block.mode), block.mode == "own" and block.arrangement.shape[1] > 12
 
 
 def _single_values(
@@ -272,7 +275,7 @@ def _window_text(program: Program, node: int) -> str:
     return f" · window {shape_text(size)} px, stride {steps}"
 
 
-def _image_block(example: Example) -> Block:
+def image_block(example: Example) -> Block:
     """Return the image as the first layer sees it."""
     pixels = example.pixels
     names = example.channels

@@ -35,7 +35,7 @@ from featpipe.report.picture import INK, kernel_colours
 DPI = 220
 QUIET, RULE, OUTLINE = "#5f6771", "#d5d9de", "#9aa0a6"
 SIGNED, POSITIVE, PIXELS = "RdBu_r", "magma", "gray"
-STYLE = {"font.family": ["DejaVu Sans"], "svg.fonttype": "none", "pdf.fonttype": 42, "path.simplify": False}
+STYLE = {"font.family": ["DejaVu Sans"], "svg.fonttype": "none", "pdf.fonttype": 42, "text.hinting": "none"}
 
 
 def write_preview(previews: Iterable[Preview], file: str | os.PathLike[str]) -> int:
@@ -152,7 +152,7 @@ class Sheet:
 def _draw_block(sheet: Sheet, page: Page, placed: Placed) -> None:
     made, block = placed.frame, placed.frame.block
     if placed.tag is not None:
-        name, _, after = tag_text(page.preview, placed.lane).partition(" · ")
+        name, after = tag_text(page.preview, placed.lane)
         sheet.text(placed.x, placed.tag, name, TITLE, bold=True, color="#1f5fa8")
         sheet.text(placed.x + measure_text(f"{name} ", TITLE, True), placed.tag + 0.018, after, FACT, color=QUIET)
     y = placed.y
@@ -208,7 +208,7 @@ def _draw_panels(sheet: Sheet, made: Frame, x: float, y: float) -> None:
         scale = block.scales[i] if block.scales else None
         _draw_values(sheet, made, at, panel.values, scale)
         for line, text in enumerate(made.captions[i] if made.captions else ()):
-            below = at[1] + at[3] + 0.015 + line * NUMBER * LEADING
+            below = at[1] + at[3] + 0.02 + line * NUMBER * LEADING
             sheet.text(at[0] + at[2] / 2, below, text, NUMBER, ha="center", color=QUIET)
     sheet.boxes(boxes, OUTLINE, 0.3)
     if has_bars(block):

@@ -14,8 +14,10 @@ Floats = npt.NDArray[np.floating]
 Mode = Literal["all", "rows", "own"]
 SHARE = 99.5
 """Percent of the values that colours tell apart at least."""
-TELLING = 1 / 6
+TELLING = 1 / 7
 """Of a scale that a picture must use, to be seen in it."""
+FAINT = 15
+"""Percent of the pictures that may use less."""
 SAMPLED = 1 << 20
 """Values that percentiles are taken from."""
 
@@ -122,7 +124,8 @@ def share_scales(
 
 def _faintest(reach: Floats, tops: Sequence[float]) -> float:
     seen = reach > 0
-    return float((reach[seen] / np.array(tops)[seen]).min()) if seen.any() else 1.0
+    shares = reach[seen] / np.array(tops)[seen]
+    return float(np.percentile(shares, FAINT, method="lower")) if seen.any() else 1.0
 
 
 def number_text(value: float) -> str:
