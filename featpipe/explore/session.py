@@ -77,6 +77,8 @@ class Session:
         self.subject = subject
         self.folder = folder
         self.shelf = shelf
+        self.text = ""
+        """The pipeline that was looked at last, so that a page that is loaded again goes on with it."""
         self.maps = Maps()
         self.lock = threading.Lock()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
@@ -85,7 +87,8 @@ class Session:
     def warm_up(self) -> None:
         """Load what the first chain needs, while the page is being opened."""
         layers = [{"convolve": {"bank": "gabor", "frequencies": [0.2]}}, "modulus", {"pool": {"max": 2}}]
-        self.look(Look(data={"images": {"color": "gray"}, "features": {"a": {"layers": layers}}}, most=256))
+        with self.lock:
+            self._look(Look(data={"images": {"color": "gray"}, "features": {"a": {"layers": layers}}}, most=256))
 
     def look(self, look: Look) -> tuple[dict[str, Any], list[np.ndarray[Any, Any]]]:
         """Compute what the page wants to see.
@@ -98,7 +101,9 @@ class Session:
             What the header numbers.
         """
         with self.lock:
-            return self._look(look)
+            header, parts = self._look(look)
+            self.text = header["text"]
+            return header, parts
 
     def _look(self, look: Look) -> tuple[dict[str, Any], list[np.ndarray[Any, Any]]]:
         began = time.perf_counter()

@@ -12,7 +12,7 @@ const state = {
   forms: null, subject: null, data: {}, text: "", branch: "", scale: 1, most: 512,
   chosen: {}, first: {}, reply: null, asText: new Set(), pinned: null,
 };
-const views = new Map(); // of the nodes on screen, by number
+export const views = new Map(); // of the nodes on screen, by number
 let cards = []; // of the layers
 
 // -- asking the server: one question at a time, and then the newest ----------------------------------------------------
@@ -138,39 +138,12 @@ function rebuildNow() {
 
 function fillForm(card, layer, i, known) {
   const labels = state.reply?.panels.find((panel) => panel.layer === i)?.labels ?? labelsBefore(i);
-  const op = opOf(layer);
-  const told = (next, how = {}) => {
-    let changed = next;
-    if (how.dropWindow) changed = { [op]: Object.fromEntries(Object.entries(next[op]).filter(([key]) => !["stride", "padding"].includes(key))) };
-    if (how.dropNames) changed = { [op]: Object.fromEntries(Object.entries(next[op]).filter(([key]) => key !== "names")) };
-    const layers = [...layersOf()];
-    layers[i] = changed;
-    setLayers(layers, how);
-    if (!how.rebuild) fresh(changed);
-  };
-  // The form goes on from the layer as it has become, without being drawn again
-  let current = layer;
-  const fresh = (next) => { current = next; };
   const forms = { ...state.forms, layers: known && !state.asText.has(i) ? state.forms.layers : {} };
-  fill(card.body, layerForm(forms, current, labels, (next, how) => told(merged(current, next, layer), how)));
-}
-
-// A form's fields were made from `base`; what another of them has changed since lies in `current`.
-function merged(current, next, base) {
-  const [op] = Object.keys(next);
-  if (op === "$yaml" || !current || typeof current !== "object" || !(op in current)) return next;
-  return { [op]: merge(base?.[op], current[op], next[op]) };
-}
-
-function merge(base, current, next) {
-  const plain = (v) => v && typeof v === "object" && !Array.isArray(v) && !("$yaml" in v);
-  if (!plain(base) || !plain(current) || !plain(next)) return JSON.stringify(next) === JSON.stringify(base) ? current : next;
-  const out = {};
-  for (const key of new Set([...Object.keys(base), ...Object.keys(current), ...Object.keys(next)])) {
-    const value = merge(base[key], current[key], next[key]);
-    if (value !== undefined) out[key] = value;
-  }
-  return out;
+  fill(card.body, layerForm(forms, layer, labels, (change, how) => {
+    const layers = [...layersOf()];
+    layers[i] = change(layers[i]);
+    setLayers(layers, how);
+  }));
 }
 
 function labelsBefore(i) {

@@ -10,10 +10,10 @@ export function showTerms(terms, panel, at, image) {
   const inside = (span, n) => [Math.max(span[0], 0), Math.min(span[1], n)];
   const [ys, xs] = [inside(y, image.shape[0]), inside(x, image.shape[1])];
   const sees = ys[0] < ys[1] && xs[0] < xs[1]
-    ? `sees ${span("row", ys)}, ${span("column", xs)} of the image${y[0] < 0 || x[0] < 0 || y[1] > image.shape[0] || x[1] > image.shape[1] ? ", and padding" : ""}`
-    : "sees padding alone";
-  fill($("value-line"), el("strong", {}, number(terms.value)), ` is ${panel.title} at row ${at[0]}, column ${at[1]}`,
-    terms.name ? ` of ${terms.name}` : "", `; it ${sees}.`);
+    ? `${span("row", ys)}, ${span("column", xs)} of the image${y[0] < 0 || x[0] < 0 || y[1] > image.shape[0] || x[1] > image.shape[1] ? ", and padding" : ""}`
+    : "padding alone";
+  fill($("value-line"), el("strong", {}, number(terms.value)), ` at row ${at[0]}, column ${at[1]} of ${panel.title}, `,
+    el("span", { class: "muted" }, `${terms.name || `feature ${panel.chosen}`}; it sees ${sees}.`));
   fill($("terms"), patch(image, ys, xs), formula(terms), ...numbers(terms));
 }
 

@@ -35,6 +35,7 @@ export class View {
     this.legend = el("div", { class: "legend", role: "img" }, this.low, this.ramp, this.high);
     this.name = el("p", { class: "feature-name" });
     this.thumbs = el("div", { class: "thumbs", role: "radiogroup" });
+    this.thumbs.addEventListener("keydown", (event) => this.step(event));
     this.pages = el("div", { class: "pages row" });
     this.element = el("div", { class: "panel" },
       el("div", { class: "panel-head" }, this.title, this.legend),
@@ -51,12 +52,15 @@ export class View {
     this.canvas.setAttribute("aria-label",
       `Map after ${panel.title}: ${height} by ${width}, feature ${panel.chosen + 1} of ${features}, ${panel.name}. Arrow keys choose a value.`);
     this.name.textContent = panel.name || `feature ${panel.chosen}`;
-    this.colour();
+    this.colour(false);
     this.showThumbs(choose);
   }
 
-  colour() {
+  colour(again = true) {
     const { span: [low, high, signed], plane } = this.panel;
+    const drawn = `${plane.id} ${low} ${high}`;
+    if (!again && drawn === this.drawn) return;
+    this.drawn = drawn;
     drawPlane(this.canvas, plane.array, [low, high, signed]);
     let least = Infinity, most = -Infinity;
     for (const v of plane.array.values) { if (v < least) least = v; if (v > most) most = v; }
@@ -66,15 +70,15 @@ export class View {
     const text = `Colours from ${number(low)} to ${number(high)}, for all features of the layer; this one has ${number(least)} to ${number(most)}`;
     this.legend.setAttribute("aria-label", text);
     this.legend.title = text;
-    if (this.panel.thumbs.array) this.drawThumbs();
+    if (again) this.drawThumbs();
   }
 
   showThumbs(choose) {
-    const { names, first, chosen, shape: [, , features], title, parent } = this.panel;
+    const { names, first, chosen, shape: [, , features], title } = this.panel;
     const same = this.thumbs.children.length === names.length;
     if (!same) {
       fill(this.thumbs, ...names.map(() => el("button", { type: "button", role: "radio", class: "thumb" }, el("canvas", { "aria-hidden": "true" }), el("span"))));
-      this.thumbs.addEventListener("keydown", (event) => this.step(event));
+      this.small = null;
     }
     this.thumbs.setAttribute("aria-label", `Features of ${title}`);
     this.thumbs.hidden = features === 1;
@@ -87,11 +91,10 @@ export class View {
       button.lastChild.textContent = shortened(names, i);
       button.onclick = () => choose({ chosen: first + i });
     });
-    this.drawThumbs();
+    if (this.small !== this.panel.thumbs.id) this.drawThumbs();
     const page = this.thumbs.children.length, more = features > page || first > 0;
     const turn = (to, text) => el("button", { type: "button", class: "small-button", disabled: to < 0 || to >= features, onclick: () => choose({ first: to }) }, text);
     fill(this.pages, ...(more ? [turn(first - 48, "← before"), el("span", { class: "muted small" }, `${first + 1}–${first + page} of ${features}`), turn(first + 48, "more →")] : []));
-    void parent;
   }
 
   step(event) {
@@ -105,6 +108,7 @@ export class View {
   }
 
   drawThumbs() {
+    this.small = this.panel.thumbs.id;
     [...this.thumbs.children].forEach((button, i) => drawThumb(button.firstChild, this.panel.thumbs.array, i, this.panel.span[2]));
   }
 
@@ -151,8 +155,10 @@ function within(at, [height, width]) {
 }
 
 export function showImage(canvas, frame, image) {
-  drawImage(canvas, image.pixels.array, image.range);
+  if (canvas.dataset.drawn !== image.key) drawImage(canvas, image.pixels.array, image.range);
+  canvas.dataset.drawn = image.key;
   frame.style.aspectRatio = `${image.shape[1]} / ${image.shape[0]}`;
+  frame.style.setProperty("--ratio", image.shape[1] / image.shape[0]);
   const part = image.whole[0] !== image.shape[0] || image.whole[1] !== image.shape[1];
   canvas.setAttribute("aria-label", `The image ${image.name}, ${image.shape[0]} by ${image.shape[1]} pixels${part ? `, the middle of ${image.whole[0]} by ${image.whole[1]}` : ""}`);
 }
