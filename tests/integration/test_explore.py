@@ -107,8 +107,8 @@ def unpack(content: bytes) -> tuple[dict[str, Any], Arrays]:
     (length,) = struct.unpack_from("<I", content)
     header, offset, arrays = json.loads(content[4 : 4 + length]), 4 + length, {}
     places = [header["image"]["pixels"]] if header["image"] else []
-    places += [panel[kind] for panel in header["panels"] for kind in ("plane", "thumbs")]
-    for place in sorted((p for p in places if "part" in p), key=lambda p: p["part"]):
+    places += [panel[kind] for panel in header["panels"] for kind in ("plane", "thumbs", "kernel")]
+    for place in sorted((p for p in places if p and "part" in p), key=lambda p: p["part"]):
         array = np.frombuffer(content, place["dtype"], int(np.prod(place["shape"])), offset).reshape(place["shape"])
         offset += -(-array.nbytes // 4) * 4
         arrays[place["part"]] = array
@@ -171,7 +171,7 @@ def test_every_feature_that_is_shown_is_what_extract_gives(page: Page) -> None:
 def test_a_change_computes_from_its_layer_on_and_sends_what_is_new(page: Page) -> None:
     header, _ = page.chain(EDGES)
     assert [panel["computed"] for panel in header["panels"]] == [True, True, True]
-    have = [place["id"] for panel in header["panels"] for place in (panel["plane"], panel["thumbs"])]
+    have = [place["id"] for panel in header["panels"] for place in (panel["plane"], panel["thumbs"], panel["kernel"] or {"id": ""})]
     have.append(header["image"]["pixels"]["id"])
     changed, arrays = page.chain([*EDGES[:2], {"pool": {"max": 3}}], have=have)
     assert [panel["computed"] for panel in changed["panels"]] == [False, False, True]

@@ -5,7 +5,7 @@ import { isDark } from "./colour.js";
 import { $, el, fill, number } from "./dom.js";
 import { fieldRow, layerForm } from "./forms.js";
 import { showTerms } from "./inspect.js";
-import { listen, place, showImage, View } from "./panels.js";
+import { listen, place, showImage, showKernel, View } from "./panels.js";
 import { opOf } from "./values.js";
 
 const state = {
@@ -106,6 +106,7 @@ function makeCard(layer, i, count) {
   const body = el("div", { class: "form" });
   const problems = el("ul", { class: "problems", "aria-live": "polite" });
   const panels = el("div", { class: "panels" });
+  const kernel = el("div", { class: "kernels" });
   const title = `Layer ${i + 1}, ${op ?? "as text"}`;
   const button = (action, text, label, press, disabled = false) =>
     el("button", { type: "button", class: "icon", "aria-label": `${label} layer ${i + 1}`, title: label, disabled, dataset: { action }, onclick: press }, text);
@@ -119,11 +120,11 @@ function makeCard(layer, i, count) {
   const element = el("li", { class: "card layer", "aria-label": title, dataset: { layer: i } },
     el("div", { class: "layer-head" }, el("span", { class: "badge", "aria-hidden": "true" }, i + 1), el("h3", {}, op ?? "layer"),
       el("span", { class: "grow" }),
-      known && button("text", "{ }", state.asText.has(i) ? "Form of" : "YAML of", () => { toggle(i); rebuildNow(); }),
+      known && button("text", "{}", state.asText.has(i) ? "Form of" : "YAML of", () => { toggle(i); rebuildNow(); }),
       button("up", "↑", "Move up", () => move(i - 1), i === 0), button("down", "↓", "Move down", () => move(i + 1), i === count - 1),
       button("remove", "✕", "Remove", () => { [state.chosen, state.first] = [{}, {}]; state.asText.delete(i); setLayers(layersOf().filter((_, j) => j !== i), { rebuild: true }); })),
-    body, problems, panels);
-  const card = { element, body, problems, panels, views: [] };
+    body, problems, kernel, panels);
+  const card = { element, body, problems, kernel, panels, views: [] };
   fillForm(card, layer, i, known);
   return card;
 }
@@ -170,6 +171,7 @@ function showPanels(reply) {
         ask({});
       });
     });
+    showKernel(card.kernel, panels.find((panel) => panel.kernel));
     card.element.classList.toggle("without", !panels.length && opOf(layersOf()[i]) !== "save");
   }
   for (const node of [...views.keys()]) if (!alive.has(node)) views.delete(node);
@@ -351,6 +353,8 @@ function pickInput(at) {
   const values = [...image.pixels.array.values.subarray(start, start + channels)];
   fill($("value-line"), `The image at row ${at[0]}, column ${at[1]}: `, el("strong", {}, values.map((v, i) => `${image.channels[i]} ${number(v)}`).join(", ")));
   fill($("terms"));
+  fill($("seen"));
+  $("inspector-of").textContent = "image";
   $("input-mark").hidden = false;
   place($("input-mark"), at.map((v, axis) => ({ start: v / image.shape[axis], length: 1 / image.shape[axis] })));
 }
@@ -366,6 +370,7 @@ function setTheme(name) {
   $("theme").setAttribute("aria-label", `Theme: ${THEMES[name][1]}`);
   $("theme").title = `Theme: ${THEMES[name][1]}`;
   for (const view of views.values()) view.colour();
+  for (const card of cards) showKernel(card.kernel, card.views.map((view) => view.panel).find((panel) => panel.kernel), true);
 }
 
 async function copy() {
@@ -388,6 +393,7 @@ function wire() {
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(document.documentElement.dataset.theme ?? ""));
   $("sizes").onchange = () => showPanels(state.reply);
+  addEventListener("resize", () => { for (const view of views.values()) view.crisp(); });
   $("branch").onchange = (event) => { [state.branch, state.chosen, state.first] = [event.target.value, {}, {}]; ask({ rebuild: true }); };
   $("scale").onchange = (event) => { state.scale = Number(event.target.value); ask({}); };
   $("add").onclick = () => {

@@ -12,9 +12,11 @@ export function showTerms(terms, panel, at, image) {
   const sees = ys[0] < ys[1] && xs[0] < xs[1]
     ? `${span("row", ys)}, ${span("column", xs)} of the image${y[0] < 0 || x[0] < 0 || y[1] > image.shape[0] || x[1] > image.shape[1] ? ", and padding" : ""}`
     : "padding alone";
-  fill($("value-line"), el("strong", {}, number(terms.value)), ` at row ${at[0]}, column ${at[1]} of ${panel.title}, `,
-    el("span", { class: "muted" }, `${terms.name || `feature ${panel.chosen}`}; it sees ${sees}.`));
-  fill($("terms"), patch(image, ys, xs), formula(terms), ...numbers(terms));
+  $("inspector-of").textContent = panel.title;
+  fill($("value-line"), el("strong", {}, number(terms.value)), ` at row ${at[0]}, column ${at[1]}`,
+    el("span", { class: "muted small" }, `${terms.name || `feature ${panel.chosen}`}. Sees ${sees}.`));
+  fill($("seen"), patch(image, ys, xs));
+  fill($("terms"), formula(terms), ...numbers(terms));
 }
 
 const span = (what, [a, b]) => (b - a === 1 ? `${what} ${a}` : `${what}s ${a} to ${b - 1}`);
@@ -30,7 +32,7 @@ function patch(image, ys, xs) {
   }
   const canvas = el("canvas", { class: "patch", role: "img", "aria-label": `The ${height} by ${width} pixels that it sees` });
   drawImage(canvas, { values: part, shape: [height, width, channels] }, image.range);
-  return el("figure", { class: "seen" }, canvas, el("figcaption", { class: "muted small" }, `${height}×${width} pixels of the image`));
+  return canvas;
 }
 
 // The sum in words; each number as it is shown below.

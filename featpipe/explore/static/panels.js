@@ -1,6 +1,6 @@
 // What is seen of each layer: its map in full, its features small, and the legend.
 
-import { cssGradient, drawImage, drawPlane, drawThumb } from "./colour.js";
+import { cssGradient, drawGrid, drawImage, drawPlane, drawThumb } from "./colour.js";
 import { el, fill, number } from "./dom.js";
 
 // Where a map lies on the image, in shares of it: over what its windows see, or at its true size.
@@ -37,10 +37,23 @@ export class View {
     this.thumbs = el("div", { class: "thumbs", role: "radiogroup" });
     this.thumbs.addEventListener("keydown", (event) => this.step(event));
     this.pages = el("div", { class: "pages row" });
+    this.large = el("button", { type: "button", class: "icon", "aria-pressed": "false", title: "Enlarge", onclick: () => this.enlarge() }, "⤢");
     this.element = el("div", { class: "panel" },
-      el("div", { class: "panel-head" }, this.title, this.legend),
+      el("div", { class: "panel-head" }, this.title, this.legend, this.large),
       el("div", { class: "panel-body" }, el("div", { class: "picture" }, this.frame, this.name), el("div", { class: "strip" }, this.thumbs, this.pages)));
     listen(this.canvas, () => this.panel?.shape, (at, how) => pick(this.panel, at, how));
+  }
+
+  enlarge() {
+    const on = this.element.classList.toggle("large");
+    this.large.setAttribute("aria-pressed", String(on));
+    this.crisp();
+  }
+
+  // Samples stay squares where they are drawn larger than they are; where there is no room for all, they are averaged.
+  crisp() {
+    const wide = this.canvas.getBoundingClientRect().width * devicePixelRatio >= this.canvas.width;
+    this.canvas.style.imageRendering = wide ? "pixelated" : "auto";
   }
 
   show(panel, image, aligned, choose) {
@@ -52,8 +65,10 @@ export class View {
     this.canvas.setAttribute("aria-label",
       `Map after ${panel.title}: ${height} by ${width}, feature ${panel.chosen + 1} of ${features}, ${panel.name}. Arrow keys choose a value.`);
     this.name.textContent = panel.name || `feature ${panel.chosen}`;
+    this.large.setAttribute("aria-label", `Enlarge the map after ${panel.title}`);
     this.colour(false);
     this.showThumbs(choose);
+    this.crisp();
   }
 
   colour(again = true) {
@@ -123,7 +138,22 @@ export class View {
 function shortened(names, i) {
   const parts = names.map((name) => name.split(" "));
   const own = parts[i].filter((part) => names.length === 1 || !parts.every((others) => others.includes(part)));
-  return own.map((part) => part.replace(/^(component|channel|bank|kernel|orientation|frequency|sigma)=/, "")).join(" ") || "";
+  return own.map((part) => part.replace(/^orientation=(.*)$/, "$1°").replace(/^(component|channel|bank|kernel|orientation|frequency|sigma)=/, "")).join(" ") || "";
+}
+
+// The kernel of the feature that is shown, channel by channel where it spans several.
+export function showKernel(holder, panel, again = false) {
+  const kernel = panel?.kernel;
+  if (!again && holder.dataset.drawn === (kernel?.id ?? "")) return;
+  holder.dataset.drawn = kernel?.id ?? "";
+  if (!kernel) return fill(holder);
+  const { values, shape: [height, width, depth] } = kernel.array;
+  fill(holder, ...Array.from({ length: depth }, (_, c) => {
+    const name = depth > 1 ? kernel.names[c] : `kernel ${height}×${width}`;
+    const canvas = el("canvas", { class: "heat", role: "img", "aria-label": `Weights of the ${name}` });
+    drawGrid(canvas, Array.from({ length: height * width }, (_, i) => values[i * depth + c]), height, width);
+    return el("figure", {}, canvas, el("figcaption", { class: "muted small" }, name));
+  }));
 }
 
 // Pointing at, touching and walking over a canvas.
