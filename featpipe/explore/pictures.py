@@ -13,6 +13,8 @@ THUMB = 112
 """Longest edge of a thumbnail, in pixels."""
 PAGE = 48
 """Thumbnails that are sent at once."""
+SAMPLES = 2**17
+"""Of a map, by which its colours are chosen."""
 BEYOND = 0.001
 """Share of the values, at either end, that may lie beyond the colours."""
 
@@ -32,7 +34,7 @@ def colour_range(values: Float32) -> Range:
 
     A few outliers lie beyond it, so that the rest can be told apart.
     """
-    step = max(1, int(np.sqrt(values.shape[0] * values.shape[1] / 128**2)))
+    step = max(1, int(np.sqrt(values.size / SAMPLES)))
     some = values[::step, ::step]
     some = some[np.isfinite(some)] if not np.isfinite(some).all() else some
     if not some.size:

@@ -51,6 +51,7 @@ def listen(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((LOOPBACK, port))
+        bound.listen(128)  # whoever comes before the server is up will wait
     except OSError as error:
         bound.close()
         said = error.strerror or str(error)
@@ -109,8 +110,9 @@ class _Api:
     async def start(self, _: Request) -> Response:
         """Tell what the page begins with, and what its forms are made of."""
         facts = {
-            **self.begin, "forms": describe_forms(), "examples": NAMES, "parts": PARTS,
-            "most_uploaded": MOST_UPLOADED, "subject": _subject_facts(self.session.subject),
+            **self.begin, "text": self.session.text or self.begin["text"], "forms": describe_forms(),
+            "examples": NAMES, "parts": PARTS, "most_uploaded": MOST_UPLOADED,
+            "subject": _subject_facts(self.session.subject),
         }  # fmt: skip
         return JSONResponse(facts)
 

@@ -20,12 +20,14 @@ from featpipe.explore.subject import Subject
 from featpipe.explore.writing import typed, write_pipeline
 from featpipe.kernels.bank import feature_name
 from featpipe.plan.labels import known_labels
-from featpipe.plan.program import ROOT, Program
+from featpipe.plan.program import ROOT, ConvolveOp, Program
 from featpipe.spec.pipeline import Images
-from featpipe.trace import Example, explain, seen
+from featpipe.trace import Example, explain, kernel_of, seen
 
 KEPT_PROGRAMS = 8
 """Programs whose values can still be explained."""
+MOST_SPANNED = 4
+"""Channels of a kernel that are sent."""
 MOST_TERMS = 20_000
 """Samples and weights that are sent of one value."""
 
@@ -77,6 +79,8 @@ class Session:
         self.subject = subject
         self.folder = folder
         self.shelf = shelf
+        self.text = ""
+        """The pipeline that was looked at last, so that a page that is loaded again goes on with it."""
         self.maps = Maps()
         self.lock = threading.Lock()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
@@ -85,7 +89,8 @@ class Session:
     def warm_up(self) -> None:
         """Load what the first chain needs, while the page is being opened."""
         layers = [{"convolve": {"bank": "gabor", "frequencies": [0.2]}}, "modulus", {"pool": {"max": 2}}]
-        self.look(Look(data={"images": {"color": "gray"}, "features": {"a": {"layers": layers}}}, most=256))
+        with self.lock:
+            self._look(Look(data={"images": {"color": "gray"}, "features": {"a": {"layers": layers}}}, most=256))
 
     def look(self, look: Look) -> tuple[dict[str, Any], list[np.ndarray[Any, Any]]]:
         """Compute what the page wants to see.
@@ -98,7 +103,9 @@ class Session:
             What the header numbers.
         """
         with self.lock:
-            return self._look(look)
+            header, parts = self._look(look)
+            self.text = header["text"]
+            return header, parts
 
     def _look(self, look: Look) -> tuple[dict[str, Any], list[np.ndarray[Any, Any]]]:
         began = time.perf_counter()
@@ -169,7 +176,18 @@ class Session:
             "names": [feature_name(labels) for labels in node.features[first : first + PAGE]],
             "plane": parts.add(f"{key}:plane:{chosen}", lambda: plane(values, chosen)),
             "thumbs": parts.add(f"{key}:thumbs:{first}", lambda: thumbnails(values, span, first)),
+            "kernel": self._kernel(chain.program, i, chosen, f"{key}:kernel:{chosen}", parts),
         }  # fmt: skip
+
+    def _kernel(self, program: Program, i: int, feature: int, name: str, parts: _Parts) -> dict[str, Any] | None:
+        """Return the kernel of a convolution's feature, and the names of what it spans."""
+        node = program.nodes[i]
+        if not isinstance(node.op, ConvolveOp):
+            return None
+        kernel = kernel_of(node.op, feature, program.width(node.parent))
+        inputs = program.features(node.parent) if kernel.weights.shape[2] > 1 else ()
+        names = [feature_name(labels) for labels in inputs[:MOST_SPANNED]]
+        return {**parts.add(name, lambda: kernel.weights[..., :MOST_SPANNED]), "names": names}
 
     def _remember(self, seen_now: _Seen) -> None:
         for key in seen_now.keys.values():

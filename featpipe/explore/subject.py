@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
 
-from featpipe.errors import ImageError, Problem
+from featpipe.errors import ImageError, Problem, SourceError
 from featpipe.explore import examples
 from featpipe.explore.maps import image_key
 from featpipe.images.header import sniff
@@ -56,13 +56,21 @@ class Subject:
         limited = images.model_copy(update={"max_pixels": min(images.max_pixels, MOST_PIXELS)})
         options = single(limited, self.file)
         if self._read is None or self._read[:2] != (options, most):
-            example = read_example(options, most=most)
+            example = self._open(options, most)
             if max(example.pixels.shape[:2]) > max(PARTS):
                 y, x = example.pixels.shape[:2]
                 change = f"Use a size of at most {max(PARTS)} pixels."
                 raise ImageError(Problem("images.size", f"gives {y}×{x} pixels.", change, ("images", "size")))
             self._read = (options, most, example, image_key(example.pixels))
         return self._read[2:]
+
+    def _open(self, options: Images, most: int) -> Example:
+        try:
+            return read_example(options, most=most)
+        except SourceError as error:
+            # Of a collection of one, that none of its images can be read says nothing: the other problem says why
+            about = [problem for problem in error.problems if problem.where != "images.path"]
+            raise ImageError([replace(one, where=self.name) for one in about] or error.problems) from None
 
 
 def draw_example(name: str, folder: Path) -> Subject:

@@ -43,7 +43,7 @@ export async function look(wish) {
   const length = new DataView(buffer).getUint32(0, true);
   const reply = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   let offset = 4 + length;
-  const places = [reply.image?.pixels, ...reply.panels.flatMap((panel) => [panel.plane, panel.thumbs])].filter(Boolean);
+  const places = [reply.image?.pixels, ...reply.panels.flatMap((panel) => [panel.plane, panel.thumbs, panel.kernel])].filter(Boolean);
   for (const place of places.filter((one) => "part" in one).sort((a, b) => a.part - b.part)) {
     const count = place.shape.reduce((a, b) => a * b, 1);
     const Kind = KINDS[place.dtype];

@@ -5,14 +5,14 @@ import { isDark } from "./colour.js";
 import { $, el, fill, number } from "./dom.js";
 import { fieldRow, layerForm } from "./forms.js";
 import { showTerms } from "./inspect.js";
-import { listen, place, showImage, View } from "./panels.js";
+import { listen, place, showImage, showKernel, View } from "./panels.js";
 import { opOf } from "./values.js";
 
 const state = {
   forms: null, subject: null, data: {}, text: "", branch: "", scale: 1, most: 512,
   chosen: {}, first: {}, reply: null, asText: new Set(), pinned: null,
 };
-const views = new Map(); // of the nodes on screen, by number
+export const views = new Map(); // of the nodes on screen, by number
 let cards = []; // of the layers
 
 // -- asking the server: one question at a time, and then the newest ----------------------------------------------------
@@ -106,6 +106,7 @@ function makeCard(layer, i, count) {
   const body = el("div", { class: "form" });
   const problems = el("ul", { class: "problems", "aria-live": "polite" });
   const panels = el("div", { class: "panels" });
+  const kernel = el("div", { class: "kernels" });
   const title = `Layer ${i + 1}, ${op ?? "as text"}`;
   const button = (action, text, label, press, disabled = false) =>
     el("button", { type: "button", class: "icon", "aria-label": `${label} layer ${i + 1}`, title: label, disabled, dataset: { action }, onclick: press }, text);
@@ -119,11 +120,11 @@ function makeCard(layer, i, count) {
   const element = el("li", { class: "card layer", "aria-label": title, dataset: { layer: i } },
     el("div", { class: "layer-head" }, el("span", { class: "badge", "aria-hidden": "true" }, i + 1), el("h3", {}, op ?? "layer"),
       el("span", { class: "grow" }),
-      known && button("text", "{ }", state.asText.has(i) ? "Form of" : "YAML of", () => { toggle(i); rebuildNow(); }),
+      known && button("text", "{}", state.asText.has(i) ? "Form of" : "YAML of", () => { toggle(i); rebuildNow(); }),
       button("up", "↑", "Move up", () => move(i - 1), i === 0), button("down", "↓", "Move down", () => move(i + 1), i === count - 1),
       button("remove", "✕", "Remove", () => { [state.chosen, state.first] = [{}, {}]; state.asText.delete(i); setLayers(layersOf().filter((_, j) => j !== i), { rebuild: true }); })),
-    body, problems, panels);
-  const card = { element, body, problems, panels, views: [] };
+    body, problems, kernel, panels);
+  const card = { element, body, problems, kernel, panels, views: [] };
   fillForm(card, layer, i, known);
   return card;
 }
@@ -138,39 +139,12 @@ function rebuildNow() {
 
 function fillForm(card, layer, i, known) {
   const labels = state.reply?.panels.find((panel) => panel.layer === i)?.labels ?? labelsBefore(i);
-  const op = opOf(layer);
-  const told = (next, how = {}) => {
-    let changed = next;
-    if (how.dropWindow) changed = { [op]: Object.fromEntries(Object.entries(next[op]).filter(([key]) => !["stride", "padding"].includes(key))) };
-    if (how.dropNames) changed = { [op]: Object.fromEntries(Object.entries(next[op]).filter(([key]) => key !== "names")) };
-    const layers = [...layersOf()];
-    layers[i] = changed;
-    setLayers(layers, how);
-    if (!how.rebuild) fresh(changed);
-  };
-  // The form goes on from the layer as it has become, without being drawn again
-  let current = layer;
-  const fresh = (next) => { current = next; };
   const forms = { ...state.forms, layers: known && !state.asText.has(i) ? state.forms.layers : {} };
-  fill(card.body, layerForm(forms, current, labels, (next, how) => told(merged(current, next, layer), how)));
-}
-
-// A form's fields were made from `base`; what another of them has changed since lies in `current`.
-function merged(current, next, base) {
-  const [op] = Object.keys(next);
-  if (op === "$yaml" || !current || typeof current !== "object" || !(op in current)) return next;
-  return { [op]: merge(base?.[op], current[op], next[op]) };
-}
-
-function merge(base, current, next) {
-  const plain = (v) => v && typeof v === "object" && !Array.isArray(v) && !("$yaml" in v);
-  if (!plain(base) || !plain(current) || !plain(next)) return JSON.stringify(next) === JSON.stringify(base) ? current : next;
-  const out = {};
-  for (const key of new Set([...Object.keys(base), ...Object.keys(current), ...Object.keys(next)])) {
-    const value = merge(base[key], current[key], next[key]);
-    if (value !== undefined) out[key] = value;
-  }
-  return out;
+  fill(card.body, layerForm(forms, layer, labels, (change, how) => {
+    const layers = [...layersOf()];
+    layers[i] = change(layers[i]);
+    setLayers(layers, how);
+  }));
 }
 
 function labelsBefore(i) {
@@ -197,6 +171,7 @@ function showPanels(reply) {
         ask({});
       });
     });
+    showKernel(card.kernel, panels.find((panel) => panel.kernel));
     card.element.classList.toggle("without", !panels.length && opOf(layersOf()[i]) !== "save");
   }
   for (const node of [...views.keys()]) if (!alive.has(node)) views.delete(node);
@@ -378,6 +353,8 @@ function pickInput(at) {
   const values = [...image.pixels.array.values.subarray(start, start + channels)];
   fill($("value-line"), `The image at row ${at[0]}, column ${at[1]}: `, el("strong", {}, values.map((v, i) => `${image.channels[i]} ${number(v)}`).join(", ")));
   fill($("terms"));
+  fill($("seen"));
+  $("inspector-of").textContent = "image";
   $("input-mark").hidden = false;
   place($("input-mark"), at.map((v, axis) => ({ start: v / image.shape[axis], length: 1 / image.shape[axis] })));
 }
@@ -393,6 +370,7 @@ function setTheme(name) {
   $("theme").setAttribute("aria-label", `Theme: ${THEMES[name][1]}`);
   $("theme").title = `Theme: ${THEMES[name][1]}`;
   for (const view of views.values()) view.colour();
+  for (const card of cards) showKernel(card.kernel, card.views.map((view) => view.panel).find((panel) => panel.kernel), true);
 }
 
 async function copy() {
@@ -415,6 +393,7 @@ function wire() {
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(document.documentElement.dataset.theme ?? ""));
   $("sizes").onchange = () => showPanels(state.reply);
+  addEventListener("resize", () => { for (const view of views.values()) view.crisp(); });
   $("branch").onchange = (event) => { [state.branch, state.chosen, state.first] = [event.target.value, {}, {}]; ask({ rebuild: true }); };
   $("scale").onchange = (event) => { state.scale = Number(event.target.value); ask({}); };
   $("add").onclick = () => {

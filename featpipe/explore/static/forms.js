@@ -3,16 +3,22 @@
 import { el, unique } from "./dom.js";
 import { at, flow, opOf, parsed, raw, shown, switched, valueOf, variantOf } from "./values.js";
 
-// Returns a form's element. `change(layer, {rebuild})` is told the layer as it has become.
+// Returns a form's element. `change` is given what makes the layer as it should be of the layer as it is then: fields
+// stay while others change the same layer.
 export function layerForm(forms, layer, labels, change) {
   const op = opOf(layer), form = forms.layers[op];
   const value = form && valueOf(layer);
   const variant = form && variantOf(form, value);
   if (!variant) return textForm(layer, change);
-  const set = (next, how = {}) => change({ [op]: next }, how);
   const rows = [];
-  if (form.variants.length > 1) rows.push(variantRow(form, variant, value, set));
-  const edit = (path, field) => (next, how) => set(changed(value, [...path, field.key], next), how);
+  if (form.variants.length > 1) {
+    rows.push(variantRow(form, variant, (to) => change((now) => ({ [op]: switched(form, valueOf(now), to) }), { rebuild: true })));
+  }
+  const edit = (path, field) => (next, how = {}) => change((now) => {
+    const made = changed(valueOf(now), [...path, field.key], next);
+    for (const key of how.without ?? []) delete made[key];
+    return { [op]: made };
+  }, how);
   for (const field of variant.fields) {
     rows.push(fieldRow(field, field.key === "" ? value : at(value, [...variant.at, field.key]), edit(variant.at, field), { forms, labels }));
   }
@@ -49,7 +55,7 @@ function changed(value, path, next) {
   return copy;
 }
 
-function variantRow(form, variant, value, set) {
+function variantRow(form, variant, choose) {
   const id = unique("variant");
   const groups = new Map();
   for (const one of form.variants) groups.set(one.group, [...(groups.get(one.group) ?? []), one]);
@@ -58,10 +64,9 @@ function variantRow(form, variant, value, set) {
     return group ? [el("optgroup", { label: group }, ...items)] : items;
   });
   const select = el("select", { id, dataset: { field: form.choose, path: form.choose },
-    onchange: () => set(switched(form, value, form.variants[select.value]), { rebuild: true }) }, ...options);
-  const about = [variant.help, variant.source].filter(Boolean).join(" — ");
+    onchange: () => choose(form.variants[select.value]) }, ...options);
   return el("div", { class: "field wide" }, el("label", { for: id }, form.choose), select,
-    about && el("p", { class: "muted small about" }, about));
+    variant.help && el("p", { class: "muted small about", title: variant.source }, variant.help));
 }
 
 export function fieldRow(field, value, set, context = {}) {
@@ -137,7 +142,7 @@ function paddingControl(field, value, set) {
 function overControl(field, value, set) {
   const kind = value === "global" ? "global" : value && typeof value === "object" && !Array.isArray(value) ? "grid" : "window";
   const select = el("select", { "aria-label": "pooled over", onchange: () => {
-    set({ window: 2, grid: { grid: [2, 2] }, global: "global" }[select.value], { rebuild: true, dropWindow: true });
+    set({ window: 2, grid: { grid: [2, 2] }, global: "global" }[select.value], { rebuild: true, without: ["stride", "padding"] });
   } }, ...[["window", "windows of"], ["grid", "a grid of"], ["global", "the whole map"]]
     .map(([one, text]) => el("option", { value: one, selected: one === kind }, text)));
   if (kind === "global") return el("div", { class: "pairwise" }, select);
@@ -154,7 +159,7 @@ function overControl(field, value, set) {
 function kernelsControl(field, value, set, id, { forms }) {
   const plain = Array.isArray(value) && value.length === 1 && Array.isArray(value[0]) && value[0].length <= 9 &&
     value[0].every((row) => Array.isArray(row) && row.length === value[0][0].length && row.length <= 9 && row.every((v) => typeof v === "number"));
-  const begin = el("select", { "aria-label": "begin with a kernel", onchange: () => begin.value && set([forms.kernels[begin.value]], { rebuild: true, dropNames: true }) },
+  const begin = el("select", { "aria-label": "begin with a kernel", onchange: () => begin.value && set([forms.kernels[begin.value]], { rebuild: true, without: ["names"] }) },
     el("option", { value: "" }, "begin with…"), ...Object.keys(forms.kernels).map((name) => el("option", { value: name }, name)));
   if (!plain) {
     return el("div", { class: "stack" }, el("textarea", { rows: 4, spellcheck: "false", "aria-label": "kernels",
@@ -185,7 +190,7 @@ export function textForm(layer, change) {
     : opOf(layer) && typeof layer === "object" ? `${opOf(layer)}: ${flow(valueOf(layer))}` : flow(layer);
   return el("div", { class: "fields" }, el("div", { class: "field wide" },
     el("label", { for: id }, "layer, as YAML"),
-    el("textarea", { id, rows: 3, spellcheck: "false", oninput: (event) => change(raw(event.target.value), {}) }, text)));
+    el("textarea", { id, rows: 3, spellcheck: "false", oninput: (event) => change(() => raw(event.target.value), {}) }, text)));
 }
 
 const CONTROLS = {

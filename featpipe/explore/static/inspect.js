@@ -10,11 +10,13 @@ export function showTerms(terms, panel, at, image) {
   const inside = (span, n) => [Math.max(span[0], 0), Math.min(span[1], n)];
   const [ys, xs] = [inside(y, image.shape[0]), inside(x, image.shape[1])];
   const sees = ys[0] < ys[1] && xs[0] < xs[1]
-    ? `sees ${span("row", ys)}, ${span("column", xs)} of the image${y[0] < 0 || x[0] < 0 || y[1] > image.shape[0] || x[1] > image.shape[1] ? ", and padding" : ""}`
-    : "sees padding alone";
-  fill($("value-line"), el("strong", {}, number(terms.value)), ` is ${panel.title} at row ${at[0]}, column ${at[1]}`,
-    terms.name ? ` of ${terms.name}` : "", `; it ${sees}.`);
-  fill($("terms"), patch(image, ys, xs), formula(terms), ...numbers(terms));
+    ? `${span("row", ys)}, ${span("column", xs)} of the image${y[0] < 0 || x[0] < 0 || y[1] > image.shape[0] || x[1] > image.shape[1] ? ", and padding" : ""}`
+    : "padding alone";
+  $("inspector-of").textContent = panel.title;
+  fill($("value-line"), el("strong", {}, number(terms.value)), ` at row ${at[0]}, column ${at[1]}`,
+    el("span", { class: "muted small" }, `${terms.name || `feature ${panel.chosen}`}. Sees ${sees}.`));
+  fill($("seen"), patch(image, ys, xs));
+  fill($("terms"), formula(terms), ...numbers(terms));
 }
 
 const span = (what, [a, b]) => (b - a === 1 ? `${what} ${a}` : `${what}s ${a} to ${b - 1}`);
@@ -30,7 +32,7 @@ function patch(image, ys, xs) {
   }
   const canvas = el("canvas", { class: "patch", role: "img", "aria-label": `The ${height} by ${width} pixels that it sees` });
   drawImage(canvas, { values: part, shape: [height, width, channels] }, image.range);
-  return el("figure", { class: "seen" }, canvas, el("figcaption", { class: "muted small" }, `${height}×${width} pixels of the image`));
+  return canvas;
 }
 
 // The sum in words; each number as it is shown below.

@@ -1,6 +1,6 @@
 // What is seen of each layer: its map in full, its features small, and the legend.
 
-import { cssGradient, drawImage, drawPlane, drawThumb } from "./colour.js";
+import { cssGradient, drawGrid, drawImage, drawPlane, drawThumb } from "./colour.js";
 import { el, fill, number } from "./dom.js";
 
 // Where a map lies on the image, in shares of it: over what its windows see, or at its true size.
@@ -35,11 +35,25 @@ export class View {
     this.legend = el("div", { class: "legend", role: "img" }, this.low, this.ramp, this.high);
     this.name = el("p", { class: "feature-name" });
     this.thumbs = el("div", { class: "thumbs", role: "radiogroup" });
+    this.thumbs.addEventListener("keydown", (event) => this.step(event));
     this.pages = el("div", { class: "pages row" });
+    this.large = el("button", { type: "button", class: "icon", "aria-pressed": "false", title: "Enlarge", onclick: () => this.enlarge() }, "⤢");
     this.element = el("div", { class: "panel" },
-      el("div", { class: "panel-head" }, this.title, this.legend),
+      el("div", { class: "panel-head" }, this.title, this.legend, this.large),
       el("div", { class: "panel-body" }, el("div", { class: "picture" }, this.frame, this.name), el("div", { class: "strip" }, this.thumbs, this.pages)));
     listen(this.canvas, () => this.panel?.shape, (at, how) => pick(this.panel, at, how));
+  }
+
+  enlarge() {
+    const on = this.element.classList.toggle("large");
+    this.large.setAttribute("aria-pressed", String(on));
+    this.crisp();
+  }
+
+  // Samples stay squares where they are drawn larger than they are; where there is no room for all, they are averaged.
+  crisp() {
+    const wide = this.canvas.getBoundingClientRect().width * devicePixelRatio >= this.canvas.width;
+    this.canvas.style.imageRendering = wide ? "pixelated" : "auto";
   }
 
   show(panel, image, aligned, choose) {
@@ -51,12 +65,17 @@ export class View {
     this.canvas.setAttribute("aria-label",
       `Map after ${panel.title}: ${height} by ${width}, feature ${panel.chosen + 1} of ${features}, ${panel.name}. Arrow keys choose a value.`);
     this.name.textContent = panel.name || `feature ${panel.chosen}`;
-    this.colour();
+    this.large.setAttribute("aria-label", `Enlarge the map after ${panel.title}`);
+    this.colour(false);
     this.showThumbs(choose);
+    this.crisp();
   }
 
-  colour() {
+  colour(again = true) {
     const { span: [low, high, signed], plane } = this.panel;
+    const drawn = `${plane.id} ${low} ${high}`;
+    if (!again && drawn === this.drawn) return;
+    this.drawn = drawn;
     drawPlane(this.canvas, plane.array, [low, high, signed]);
     let least = Infinity, most = -Infinity;
     for (const v of plane.array.values) { if (v < least) least = v; if (v > most) most = v; }
@@ -66,15 +85,15 @@ export class View {
     const text = `Colours from ${number(low)} to ${number(high)}, for all features of the layer; this one has ${number(least)} to ${number(most)}`;
     this.legend.setAttribute("aria-label", text);
     this.legend.title = text;
-    if (this.panel.thumbs.array) this.drawThumbs();
+    if (again) this.drawThumbs();
   }
 
   showThumbs(choose) {
-    const { names, first, chosen, shape: [, , features], title, parent } = this.panel;
+    const { names, first, chosen, shape: [, , features], title } = this.panel;
     const same = this.thumbs.children.length === names.length;
     if (!same) {
       fill(this.thumbs, ...names.map(() => el("button", { type: "button", role: "radio", class: "thumb" }, el("canvas", { "aria-hidden": "true" }), el("span"))));
-      this.thumbs.addEventListener("keydown", (event) => this.step(event));
+      this.small = null;
     }
     this.thumbs.setAttribute("aria-label", `Features of ${title}`);
     this.thumbs.hidden = features === 1;
@@ -87,11 +106,10 @@ export class View {
       button.lastChild.textContent = shortened(names, i);
       button.onclick = () => choose({ chosen: first + i });
     });
-    this.drawThumbs();
+    if (this.small !== this.panel.thumbs.id) this.drawThumbs();
     const page = this.thumbs.children.length, more = features > page || first > 0;
     const turn = (to, text) => el("button", { type: "button", class: "small-button", disabled: to < 0 || to >= features, onclick: () => choose({ first: to }) }, text);
     fill(this.pages, ...(more ? [turn(first - 48, "← before"), el("span", { class: "muted small" }, `${first + 1}–${first + page} of ${features}`), turn(first + 48, "more →")] : []));
-    void parent;
   }
 
   step(event) {
@@ -105,6 +123,7 @@ export class View {
   }
 
   drawThumbs() {
+    this.small = this.panel.thumbs.id;
     [...this.thumbs.children].forEach((button, i) => drawThumb(button.firstChild, this.panel.thumbs.array, i, this.panel.span[2]));
   }
 
@@ -119,7 +138,22 @@ export class View {
 function shortened(names, i) {
   const parts = names.map((name) => name.split(" "));
   const own = parts[i].filter((part) => names.length === 1 || !parts.every((others) => others.includes(part)));
-  return own.map((part) => part.replace(/^(component|channel|bank|kernel|orientation|frequency|sigma)=/, "")).join(" ") || "";
+  return own.map((part) => part.replace(/^orientation=(.*)$/, "$1°").replace(/^(component|channel|bank|kernel|orientation|frequency|sigma)=/, "")).join(" ") || "";
+}
+
+// The kernel of the feature that is shown, channel by channel where it spans several.
+export function showKernel(holder, panel, again = false) {
+  const kernel = panel?.kernel;
+  if (!again && holder.dataset.drawn === (kernel?.id ?? "")) return;
+  holder.dataset.drawn = kernel?.id ?? "";
+  if (!kernel) return fill(holder);
+  const { values, shape: [height, width, depth] } = kernel.array;
+  fill(holder, ...Array.from({ length: depth }, (_, c) => {
+    const name = depth > 1 ? kernel.names[c] : `kernel ${height}×${width}`;
+    const canvas = el("canvas", { class: "heat", role: "img", "aria-label": `Weights of the ${name}` });
+    drawGrid(canvas, Array.from({ length: height * width }, (_, i) => values[i * depth + c]), height, width);
+    return el("figure", {}, canvas, el("figcaption", { class: "muted small" }, name));
+  }));
 }
 
 // Pointing at, touching and walking over a canvas.
@@ -151,8 +185,10 @@ function within(at, [height, width]) {
 }
 
 export function showImage(canvas, frame, image) {
-  drawImage(canvas, image.pixels.array, image.range);
+  if (canvas.dataset.drawn !== image.key) drawImage(canvas, image.pixels.array, image.range);
+  canvas.dataset.drawn = image.key;
   frame.style.aspectRatio = `${image.shape[1]} / ${image.shape[0]}`;
+  frame.style.setProperty("--ratio", image.shape[1] / image.shape[0]);
   const part = image.whole[0] !== image.shape[0] || image.whole[1] !== image.shape[1];
   canvas.setAttribute("aria-label", `The image ${image.name}, ${image.shape[0]} by ${image.shape[1]} pixels${part ? `, the middle of ${image.whole[0]} by ${image.whole[1]}` : ""}`);
 }
