@@ -171,7 +171,8 @@ def test_every_feature_that_is_shown_is_what_extract_gives(page: Page) -> None:
 def test_a_change_computes_from_its_layer_on_and_sends_what_is_new(page: Page) -> None:
     header, _ = page.chain(EDGES)
     assert [panel["computed"] for panel in header["panels"]] == [True, True, True]
-    have = [place["id"] for panel in header["panels"] for place in (panel["plane"], panel["thumbs"], panel["kernel"] or {"id": ""})]
+    panels = header["panels"]
+    have = [part["id"] for one in panels for part in (one["plane"], one["thumbs"], one["kernel"] or {"id": ""})]
     have.append(header["image"]["pixels"]["id"])
     changed, arrays = page.chain([*EDGES[:2], {"pool": {"max": 3}}], have=have)
     assert [panel["computed"] for panel in changed["panels"]] == [False, False, True]

@@ -282,7 +282,7 @@ def test_a_class_without_training_images_counts_as_wrong_and_is_told(tmp_path: P
 
 
 def test_a_best_strength_at_the_end_is_noted_only_where_its_neighbour_was_worse(tmp_path: Path) -> None:
-    labels, splits = np.arange(80) % 4, np.arange(80) % 5 // 4
+    labels, splits = np.arange(80) % 4, (np.arange(80) % 5 // 4).astype(np.int8)
     apart: Maps = {"a/scale1": np.eye(4, dtype=np.float32)[labels][:, None, None]}
     easy = probe(write_stack(tmp_path / "easy.zarr", apart, labels, splits))
     assert {trial.accuracy for trial in easy.validation} == {1.0}
