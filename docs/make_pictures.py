@@ -1,13 +1,17 @@
-"""Draw docs/images/responses.png: real responses to real photographs, computed by `featpipe.extract`.
+"""Draw docs/images/responses.png and preview.png: real responses to real photographs, computed by featpipe.
 
 pip install -e ".[docs]" && python docs/make_pictures.py
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import imageio.v3 as iio
 import matplotlib as mpl
 import matplotlib.colors
 import matplotlib.ticker
@@ -21,6 +25,15 @@ import featpipe
 Float32 = npt.NDArray[np.float32]
 HERE = Path(__file__).resolve().parent
 INK = "#22272e"
+PREVIEWED = """\
+images: {path: photos/, color: gray}
+features:
+  texture:
+    layers:
+      - convolve: {bank: gabor, frequencies: [0.1, 0.2, 0.4], orientations: 4, padding: reflect}
+      - modulus
+      - pool: {mean: 8}
+"""
 
 
 def responses(photo: npt.NDArray[np.uint8], *layers: Any) -> Float32:
@@ -72,7 +85,18 @@ def split_row() -> tuple[str, npt.NDArray[np.uint8], list[str], Float32, dict[st
     )
 
 
-def main() -> None:
+def draw_preview() -> None:
+    """Draw what ``featpipe preview`` makes of a photograph, to docs/images/preview.png."""
+    with TemporaryDirectory() as folder:
+        photo, pipeline = Path(folder) / "cat.png", Path(folder) / "texture.yaml"
+        iio.imwrite(photo, data.cat())
+        pipeline.write_text(PREVIEWED, encoding="utf-8")
+        output = HERE / "images" / "preview.png"
+        command = [sys.executable, "-m", "featpipe", "preview", str(pipeline), "--image", str(photo), "-o", str(output)]
+        subprocess.run(command, check=True)
+
+
+def draw_responses() -> None:
     """Draw a row for each bank: the photograph, then four features on one colour scale."""
     mpl.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK})
     rows = [gabor_row(), log_row(), split_row()]
@@ -103,6 +127,12 @@ def main() -> None:
         bar.locator = mpl.ticker.MaxNLocator(4)
         bar.update_ticks()
     figure.savefig(HERE / "images" / "responses.png", dpi=100)
+
+
+def main() -> None:
+    """Draw everything."""
+    draw_responses()
+    draw_preview()
 
 
 if __name__ == "__main__":

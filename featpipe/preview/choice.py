@@ -21,6 +21,7 @@ MOST_ALIKE = 32
 MOST_ROWS = 12
 FILLED = 0.65
 """Of a table: the cells of a bank's unoriented kernels are empty but for one."""
+AS_BEFORE = "those chosen before"
 Kept = Mapping[str, Sequence[Any]]
 """Labels to the values that were chosen of them before."""
 
@@ -65,7 +66,7 @@ def choose(labels: Sequence[Labels], variance: npt.NDArray[np.float64], kept: Ke
     for key, some in values.items():
         chosen, said = _values(key, some, left[key], steps.get(key), labels, variance)
         if key in carried and len(chosen) == len(carried[key]):
-            said = f"the {_plural(key)} chosen before"
+            said = AS_BEFORE
         left[key] = chosen
         words += [said] if said else []
     sets = {key: set(some) for key, some in left.items()}
@@ -75,7 +76,7 @@ def choose(labels: Sequence[Labels], variance: npt.NDArray[np.float64], kept: Ke
         words = ["those that vary most"]
         left = {}
     picked = {key: some for key, some in left.items() if len(some) < len(values[key])}
-    return Choice(tuple(features), f"{len(features)} of {count:,} shown: {', '.join(words)}", picked)
+    return Choice(tuple(features), f"{len(features)} of {count:,} shown: {', '.join(dict.fromkeys(words))}", picked)
 
 
 def renamed(kept: Kept, features: Sequence[Labels]) -> Kept:
@@ -140,7 +141,8 @@ def _plain(key: str) -> str:
 
 
 def _plural(key: str) -> str:
-    return f"{_plain(key)}s"
+    plain = _plain(key)
+    return f"{plain[:-1]}ies" if plain.endswith("y") else f"{plain}s"
 
 
 def _ordinal(step: int) -> str:
@@ -168,7 +170,9 @@ def arrangements(labels: Sequence[Labels], aspect: float) -> list[Arrangement]:
                 ways.append((rows, columns))
     found = [table for table in tables(labels, ways, FILLED) if table.shape[0] <= MOST_ROWS]
     found.sort(key=lambda table: _shapeliness(table, aspect))
-    return found or _lines(labels, aspect)
+    lines = _lines(labels, aspect)
+    full = [table for table in found if len(labels) > 0.9 * table.shape[0] * table.shape[1]]
+    return full or [*found, *lines[: 1 if found else None]]
 
 
 def _shapeliness(table: Arrangement, aspect: float) -> float:
@@ -184,4 +188,5 @@ def _lines(labels: Sequence[Labels], aspect: float) -> list[Arrangement]:
     widths = [width for width in range(1, 13) if -(-count // width) <= MOST_ROWS]
     if len(varying(labels)) > 1:
         widths = [line_length(labels)]
-    return sorted((in_lines(count, width) for width in widths), key=lambda one: _shapeliness(one, aspect))
+    found = sorted((in_lines(count, width) for width in widths), key=lambda one: _shapeliness(one, aspect))
+    return [one for one in found if one is found[0] or count % one.shape[1] == 0]

@@ -141,7 +141,7 @@ def _cell(block: Block, size: float, measure: Measure) -> tuple[float, float]:
     if block.kind == "bars":
         return BAR_ROW - 0.035, 0.8 + 1.0 * size
     if block.kind == "profile":
-        return 0.75 + 0.35 * size, 2.0 + 3.0 * size
+        return 0.75 + 0.35 * size, 2.0 + 4.2 * size
     if block.kind == "table":
         widest = max(measure(number_text(float(one.values[0, 0])), NUMBER, False) for one in block.panels)
         return 0.17 + 0.07 * size, widest + 0.04 + 0.18 * size
@@ -151,7 +151,7 @@ def _cell(block: Block, size: float, measure: Measure) -> tuple[float, float]:
     if block.kind == "kernels":
         steps = ((4, 0.42, 0.62), (9, 0.34, 0.52), (16, 0.3, 0.46), (10**9, 0.26, 0.42))
     else:
-        steps = ((1, 1.15, 1.8), (2, 0.95, 1.5), (4, 0.8, 1.55), (9, 0.6, 1.0), (16, 0.46, 0.82), (10**9, 0.36, 0.66))
+        steps = ((1, 1.15, 2.1), (2, 0.95, 1.5), (4, 0.8, 1.55), (9, 0.6, 1.0), (16, 0.46, 0.82), (10**9, 0.36, 0.66))
     if block.kind != "kernels" and count > 36:
         steps = ((10**9, 0.26, 0.45),)
     if max(height, width) <= 4 and block.kind == "maps":
@@ -196,6 +196,8 @@ def _row_names(block: Block, height: float, measure: Measure) -> tuple[tuple[tup
     found = []
     for row in range(len(labels)):
         parts = [write(key, labels[row][key]) for key in keys if key in labels[row]]
+        if along and not any(parts):  # no, or nothing at all
+            parts = [str(labels[row].get(keys[0], "none"))]
         found.append(tuple(_cut(part, LABEL, LONGEST_ROW, measure) for part in parts if part))
     wide = max(measure(line, LABEL, False) for lines in found for line in lines or ("",)) + PAD
     return tuple(found), axis if along else "", wide + (LABEL * LEADING if along else 0.0)

@@ -18,8 +18,10 @@ TAG = TITLE * LEADING + 0.06
 TITLE_HEIGHT = 0.3
 LONGEST_LINE, MOST_WAYS = 5, 24
 """Blocks in a line, and ways to lay these out, that are tried."""
-EMPTY = 1.0
+EMPTY = 2.0
 """What empty paper costs, beside what is covered."""
+OTHER = 0.25
+"""What a block costs in rows and columns of its second best shape."""
 TALLEST = 40.0
 """Of one picture, in inches."""
 
@@ -191,7 +193,9 @@ def _lines(items: Sequence[Item], room: _Room) -> list[tuple[list[Item], float]]
             for line in islice(_ways(items[start:stop]), MOST_WAYS):
                 size = _fill(line, room)
                 if size >= 0:
-                    options.append((best[start][0] + _cost(line, size, room), start, line, size))
+                    other = sum(a.block is not b.block for a, b in zip(line, items[start:stop], strict=True))
+                    cost = _cost(line, size, room) + OTHER * other
+                    options.append((best[start][0] + cost, start, line, size))
         best.append(min(options, key=lambda option: option[0]))
     lines, stop = [], len(items)
     while stop:

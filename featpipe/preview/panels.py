@@ -279,7 +279,10 @@ def image_block(example: Example) -> Block:
     """Return the image as the first layer sees it."""
     pixels = example.pixels
     names = example.channels
-    facts = [example.name.rpartition("/")[2], f"{shape_text(pixels.shape)} ({', '.join(names[:3])})"]
+    facts = [
+        example.name.rpartition("/")[2],
+        f"{shape_text(pixels.shape)} ({'rgb' if len(names) == 3 else names[0] if len(names) == 1 else 'channels'})",
+    ]
     if tuple(example.whole) != pixels.shape[:2] and example.origin != (0, 0):
         facts.append(f"the middle of {shape_text(example.whole)} px")
     if len(names) == 3:

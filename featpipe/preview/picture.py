@@ -33,6 +33,8 @@ from featpipe.preview.scales import Scale, number_text
 from featpipe.report.picture import INK, kernel_colours
 
 DPI = 220
+MOST_PIXELS = 20_000
+"""Height of a picture; one of very many layers gets fewer for an inch."""
 QUIET, RULE, OUTLINE = "#5f6771", "#d5d9de", "#9aa0a6"
 SIGNED, POSITIVE, PIXELS = "RdBu_r", "magma", "gray"
 STYLE = {"font.family": ["DejaVu Sans"], "svg.fonttype": "none", "pdf.fonttype": 42, "text.hinting": "none"}
@@ -67,7 +69,8 @@ def write_preview(previews: Iterable[Preview], file: str | os.PathLike[str]) -> 
             warnings.simplefilter("ignore")  # letters of names that the font has not
             if not str(file).lower().endswith(".pdf"):
                 for preview in previews:
-                    preview_figure(preview).savefig(file, dpi=DPI)
+                    figure = preview_figure(preview)
+                    figure.savefig(file, dpi=min(DPI, MOST_PIXELS / figure.get_figheight()))
                     pages += 1
                 return pages
             with PdfPages(file) as pdf:

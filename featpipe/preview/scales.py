@@ -14,9 +14,9 @@ Floats = npt.NDArray[np.floating]
 Mode = Literal["all", "rows", "own"]
 SHARE = 99.5
 """Percent of the values that colours tell apart at least."""
-TELLING = 1 / 7
+TELLING = 1 / 4
 """Of a scale that a picture must use, to be seen in it."""
-FAINT = 15
+FAINT = 20
 """Percent of the pictures that may use less."""
 SAMPLED = 1 << 20
 """Values that percentiles are taken from."""
@@ -101,8 +101,7 @@ def share_scales(
     """
     values = [one[np.isfinite(one)] for one in values]
     own = [scale_of([one], signed=kernels or None, whole=kernels) for one in values]
-    reach = np.array([max(abs(one.low), one.high) if one.high != 1 or np.any(v) else 0 for one, v in
-                      zip(own, values, strict=True)])  # fmt: skip
+    reach = np.array([float(np.percentile(np.abs(one[:: max(1, one.size // SAMPLED)]), SHARE)) for one in values])
     everything = scale_of(values, signed=kernels or None, whole=kernels)
     faintest = _faintest(reach, [everything.high] * len(own))
     if faintest >= TELLING or len(values) == 1:

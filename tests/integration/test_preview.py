@@ -176,6 +176,7 @@ def test_of_kernels_that_a_number_tells_apart_those_that_vary_most_are_chosen_an
     assert list(choice.features) == sorted(choice.features)
     assert choice.words == "32 of 400 shown: the 32 kernels of largest variance"
     assert choose(labels, variance[::-1], choice.kept).features == choice.features
+    assert choose(labels, variance[::-1], choice.kept).words == "32 of 400 shown: those chosen before"
     both = choose(labelled(polarity=[1, -1], kernel=list(range(400))), np.tile(variance, 2), choice.kept)
     assert len(both.features) == 32
     assert {i % 400 for i in both.features} == set(np.argsort(-variance)[:16].tolist())
