@@ -52,5 +52,6 @@ def make_table(*columns: str, right: Sequence[str] = (), wrap: str = "") -> Tabl
 
 
 def titled(title: str, more: str, table: RenderableType) -> RenderableType:
-    """Return a table under a title, with more words beside it."""
-    return Group(Text.assemble((title, "bold"), f"  {more}" if more else ""), Padding(table, (0, 0, 0, 2)))
+    """Return a table under a title, with more words, such as a path, beside it in the same line."""
+    head = Text.assemble((title, "bold"), f"  {more}" if more else "", no_wrap=True, overflow="ignore")
+    return Group(head, Padding(table, (0, 0, 0, 2)))
