@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def test_the_command_listens_on_this_machine_alone_and_leaves_nothing(tmp_path: 
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
     ) as process:
+        stop = threading.Timer(60, process.kill)  # where an assertion fails, nothing else would end it
+        stop.start()
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", url)
@@ -45,6 +48,7 @@ def test_the_command_listens_on_this_machine_alone_and_leaves_nothing(tmp_path: 
         _, told = process.communicate(timeout=20)
         assert process.returncode == 0, told
         assert "Traceback" not in told
+        stop.cancel()
     assert not list(temporary.iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
