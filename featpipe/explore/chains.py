@@ -129,7 +129,7 @@ def resolve_chain(
         found: list[Problem] = []
         try:
             program = _program(layers, folder, at, channels, shelf)
-            found = [*_unlearned(program, shelf), *shape_problems(program, shape), *_too_much(program, shape)]
+            found = _unlearned(program, shelf) or shape_problems(program, shape) or _too_much(program, shape)
         except FeatpipeError as error:
             found = list(error.problems)
         if not found:

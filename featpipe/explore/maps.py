@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.plan.program import ROOT, Program
+from featpipe.plan.schedule import map_bytes, node_shapes, whole
 from featpipe.trace import trace
 
 Float32 = npt.NDArray[np.float32]
-MOST_BYTES = 768 << 20
-"""Of the maps that are kept."""
-CHAIN_BYTES = MOST_BYTES // 2
-"""Of the maps of one chain, so that all of them are there at once."""
+MOST_BYTES = 128 << 20
+"""Of the maps that are kept, unless the chain on screen has more. Memory that is given up is used again; new
+memory takes longer to get than a map to compute."""
+CHAIN_BYTES = 384 << 20
+"""Of the maps of one chain."""
 
 
 def identities(program: Program, image: str) -> dict[int, str]:
@@ -72,22 +74,24 @@ class Maps:
             self.held.move_to_end(key)
         return self.held.get(key)
 
-    def put(self, key: str, values: Float32) -> None:
-        """Keep a map."""
-        self.held[key] = values
-        self.held.move_to_end(key)
-        while self.bytes() > self.most and len(self.held) > 1:
-            self.held.popitem(last=False)
+    def make_room(self, needed: int, keep: Collection[str]) -> None:
+        """Give up maps that are not to be kept, so that ``needed`` bytes more come to no more than may be held."""
+        for key in [key for key in self.held if key not in keep]:
+            if self.bytes() + needed <= self.most:
+                break
+            del self.held[key]
 
     def bytes(self) -> int:
         """Return what the maps take."""
         return sum(values.nbytes for values in self.held.values())
 
-    def compute(self, program: Program, image: Float32, keys: dict[int, str], nodes: Iterable[int]) -> set[int]:
+    def compute(self, program: Program, image: Float32, keys: dict[int, str], nodes: Collection[int]) -> set[int]:
         """Make sure that the maps of some nodes are there; return those that had to be computed."""
         known = {node: values for node in nodes if (values := self.get(keys[node])) is not None}
         missing = {node for node in nodes if node not in known}
         if missing:
+            shapes = node_shapes(program, (image.shape[0], image.shape[1]))
+            self.make_room(sum(map_bytes(program, node, whole(shapes[node])) for node in missing), set(keys.values()))
             for node, values in trace(program, image, sorted(missing), known):
-                self.put(keys[node], values)
+                self.held[keys[node]] = values
         return missing

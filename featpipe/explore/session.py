@@ -87,10 +87,10 @@ class Session:
         self._ranges: dict[str, Range] = {}
 
     def warm_up(self) -> None:
-        """Load what the first chain needs, while the page is being opened."""
-        layers = [{"convolve": {"bank": "gabor", "frequencies": [0.2]}}, "modulus", {"pool": {"max": 2}}]
+        """Load what the first chains need, and get memory for them, while the page is being opened."""
+        layers = [{"convolve": {"bank": "gabor", "frequencies": [0.1, 0.2]}}, "modulus", {"pool": {"max": 2}}]
         with self.lock:
-            self._look(Look(data={"images": {"color": "gray"}, "features": {"a": {"layers": layers}}}, most=256))
+            self._look(Look(data={"images": {"color": "gray"}, "features": {"a": {"layers": layers}}}))
 
     def look(self, look: Look) -> tuple[dict[str, Any], list[np.ndarray[Any, Any]]]:
         """Compute what the page wants to see.

@@ -35,8 +35,8 @@ def flow(value: Any) -> str:
 
     Examples
     --------
-    >>> flow({"bank": "gabor", "frequencies": [0.1, 0.2], "padding": "012"})
-    "{bank: gabor, frequencies: [0.1, 0.2], padding: '012'}"
+    >>> flow({"kernels": [[[0.1, 2]]], "names": ["1e3"]})
+    "{kernels: [[[0.1, 2]]], names: ['1e3']}"
     """
     text = yaml.dump(
         value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True

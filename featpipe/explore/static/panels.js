@@ -124,7 +124,10 @@ export class View {
 
   drawThumbs() {
     this.small = this.panel.thumbs.id;
-    [...this.thumbs.children].forEach((button, i) => drawThumb(button.firstChild, this.panel.thumbs.array, i, this.panel.span[2]));
+    [...this.thumbs.children].forEach((button, i) => {
+      drawThumb(button.firstChild, this.panel.thumbs.array, i, this.panel.span[2]);
+      button.firstChild.style.imageRendering = button.firstChild.width < 64 ? "pixelated" : "auto";
+    });
   }
 
   point(at, shape) {
