@@ -104,10 +104,8 @@ def _kind(schema: dict[str, Any]) -> dict[str, Any]:
     choices = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
     if len(choices) == 1:
         return {**_kind(choices[0]), "optional": True}
-    if [one.get("type") for one in choices] in (
-        ["integer", "array"],
-        ["number", "array"],
-    ):  # one may stand for a list of one
+    if [one.get("type") for one in choices] in (["integer", "array"], ["number", "array"]):
+        # One may stand for a list of one
         return _kind(choices[1])
     if "enum" in schema:
         return {"kind": "choice", "words": schema["enum"]}

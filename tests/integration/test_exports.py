@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 
-from featpipe.cli import app
 from featpipe.exports import omezarr
 from featpipe.run import default_resources, plan_run, run_plan
 from featpipe.spec.load import parse_pipeline
@@ -26,26 +24,6 @@ BRANCHES: dict[str, Any] = {
     "valid": {"scales": [1, 4], "layers": [{"convolve": {"bank": "box", "size": 15}}]},
     "cells": {"layers": [GABOR, "modulus", {"pool": {"mean": {"grid": [2, 2]}}}]},
 }
-
-
-class Done(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def featpipe(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            app([str(argument) for argument in arguments], prog_name="featpipe")
-        out, err = capsys.readouterr()
-        return Done(int(stop.value.code or 0), out, err)
-
-    return run
 
 
 def extract(folder: Path, shape: tuple[int, ...], branches: dict[str, Any], **images: Any) -> Stack:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,18 +57,6 @@ SMALLER = {
 """What is changed of pipelines that would take minutes."""
 HISTOGRAMS = {"bif-columns": 64 * 64, "pcanet": 8 * 7 * 7}
 """Pipelines whose features are counts, and what those of a position add up to."""
-
-
-@pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of ``pipelines`` with its images made."""
-    folder = tmp_path_factory.mktemp("clone") / "pipelines"
-    folder.mkdir()
-    for file in PIPELINES.iterdir():
-        if file.is_file():
-            shutil.copy(file, folder)
-    runpy.run_path(str(folder / "make_images.py"), run_name="__main__")
-    return folder
 
 
 @pytest.fixture(scope="session")

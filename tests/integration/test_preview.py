@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -36,18 +35,6 @@ FEWER: dict[str, list[str]] = {
     "pcanet": [f"features.hashes.layers[{i}].convolve.bank.patches=600" for i in (0, 1)],
 }
 NAMES = sorted(file.stem for file in PIPELINES.glob("*.yaml"))
-
-
-@pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of ``pipelines`` with its images made."""
-    folder = tmp_path_factory.mktemp("previews") / "pipelines"
-    folder.mkdir()
-    for file in PIPELINES.iterdir():
-        if file.is_file():
-            shutil.copy(file, folder)
-    runpy.run_path(str(folder / "make_images.py"), run_name="__main__")
-    return folder
 
 
 @pytest.fixture(scope="session")
