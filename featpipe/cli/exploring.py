@@ -28,16 +28,19 @@ def explore_images(pipeline: Path | None, image: Path | None, port: int, *, brow
         Whether to open the page.
     """
     try:
+        import starlette  # noqa: F401
         import uvicorn
-
-        from featpipe.explore.server import listen, make_app, make_token
-        from featpipe.explore.session import Session
     except ModuleNotFoundError as error:
         if error.name not in ("uvicorn", "starlette"):
             raise
         what = f"needs {error.name}, which is not installed."
         raise FeatpipeError(Problem("explore", what, "pip install 'featpipe[explore]'")) from None
+    from featpipe.run import load_kernels
+
+    load_kernels(lambda text: say(f"featpipe: {text}"))
     from featpipe.explore.beginning import begin
+    from featpipe.explore.server import listen, make_app, make_token
+    from featpipe.explore.session import Session
 
     with tempfile.TemporaryDirectory(prefix="featpipe-explore-") as name:
         folder = Path(name)

@@ -44,6 +44,7 @@ def preview_pipeline(file: Path, output: Path, overrides: Sequence[str], wish: W
         Before any work if the picture could not be drawn.
     """
     from featpipe.report.picture import check_drawing
+    from featpipe.run import load_kernels
 
     check_drawing(output, "--output")
     pipeline, source = load_pipeline(file, overrides)
@@ -51,6 +52,7 @@ def preview_pipeline(file: Path, output: Path, overrides: Sequence[str], wish: W
         pipeline = _branch_of(pipeline, wish.branch)
         with waiting("reading the image …", quiet=quiet):
             example = read_wished(pipeline, wish)
+        load_kernels(lambda text: None if quiet else say(f"featpipe: {text}"))
         program = learned(pipeline, example, wish, quiet=quiet)
         with waiting("drawing …", quiet=quiet):
             from featpipe.preview.picture import write_preview

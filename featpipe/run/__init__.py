@@ -1,5 +1,6 @@
 """Runs: planned, carried out, checked."""
 
+from featpipe.run.compiling import load_kernels
 from featpipe.run.learning import learn
 from featpipe.run.planning import BASE_BYTES, cluster_resources, default_resources, plan_run
 from featpipe.run.report import Progress, RunReport
@@ -12,6 +13,7 @@ __all__ = [
     "cluster_resources",
     "default_resources",
     "learn",
+    "load_kernels",
     "plan_run",
     "run_plan",
 ]

@@ -20,6 +20,7 @@ from featpipe.plan.identity import plan_digests
 from featpipe.plan.layout import array_plans
 from featpipe.plan.model import Plan
 from featpipe.report.units import bytes_text
+from featpipe.run.compiling import load_kernels
 from featpipe.run.learning import learn
 from featpipe.run.report import Progress, RunReport, drain_on_interrupt
 from featpipe.spec.defaults import resolved
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from featpipe.run.standing import Standing
     from featpipe.store.lock import StoreLock
     from featpipe.task import Receipt
-
-LONG = 2.0
-"""Seconds after which people want to know what they wait for."""
 
 
 def run_plan(
@@ -92,7 +90,7 @@ def run_plan(
         options = {"overwrite": overwrite, "retry_failed": retry_failed}
         with recorded(standing, lock.token, options, run.outcome):
             run.prepare()
-            _load_kernels(progress)
+            load_kernels(progress.tell if progress is not None else lambda _: None)
             crew = workers or ThreadWorkers(plan.memory.threads)
             try:
                 run.learn(crew)
@@ -100,17 +98,6 @@ def run_plan(
                 return run.finish()
             run.execute(crew)
             return run.finish()
-
-
-def _load_kernels(progress: Progress | None) -> None:
-    """Import what computes; the first time on a machine that compiles, and says so."""
-    tell = progress.tell if progress is not None else lambda _: None
-    telling = threading.Timer(LONG, tell, ["compiling the kernels, once on this machine"])
-    telling.start()
-    try:
-        import featpipe.task  # noqa: F401
-    finally:
-        telling.cancel()
 
 
 class _Run:
