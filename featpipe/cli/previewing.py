@@ -50,9 +50,9 @@ def preview_pipeline(file: Path, output: Path, overrides: Sequence[str], wish: W
     pipeline, source = load_pipeline(file, overrides)
     with located(source):
         pipeline = _branch_of(pipeline, wish.branch)
+        load_kernels(lambda text: None if quiet else say(f"featpipe: {text}"))
         with waiting("reading the image …", quiet=quiet):
             example = read_wished(pipeline, wish)
-        load_kernels(lambda text: None if quiet else say(f"featpipe: {text}"))
         program = learned(pipeline, example, wish, quiet=quiet)
         with waiting("drawing …", quiet=quiet):
             from featpipe.preview.picture import write_preview
