@@ -49,6 +49,7 @@ def draw(page: Any, theme: str) -> Image.Image:
     canvas.click(position={"x": (x + 0.5) / 512 * box["width"], "y": (y + 0.5) / 512 * box["height"]})
     page.locator("#value-line strong").wait_for()
     page.wait_for_timeout(300)
+    page.locator("#timing").evaluate("(element) => { element.hidden = true; }")  # it tells of this machine's load
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
 
 

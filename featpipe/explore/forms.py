@@ -187,6 +187,7 @@ def _bank(entry: BankEntry) -> dict[str, Any]:
         others = [f for f in fields if f["key"] not in ("values", "file")]
         kind = "kernels" if model is InlineBank else "text"
         match = {"path": ["kernels"], "list": model is InlineBank}
+        data = {"kernels": [KERNELS["vertical edges"]]} if model is InlineBank else data
         title = "kernels written out" if model is InlineBank else "kernels from a file"
         return _variant(title, data, [{**field, "kind": kind}, *others], match=match, group="your own", **more)
     if isinstance(data["bank"], str):

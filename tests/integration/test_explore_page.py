@@ -64,7 +64,7 @@ class Tab:
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(address)
-        self.page.locator("body[data-shown]").wait_for()
+        self.page.locator("body[data-shown]").wait_for(timeout=20_000)
         self.settle()
         if self.page.input_value("#example") != "scene":
             self.after(lambda: self.page.select_option("#example", "scene"))
@@ -234,13 +234,13 @@ def test_all_can_be_done_with_the_keyboard(tab: Tab) -> None:
         raise AssertionError(f"no way to {what}")
 
     page.reload()
-    page.locator("body[data-shown]").wait_for()
+    page.locator("body[data-shown]").wait_for(timeout=20_000)
     tab.settle()
     keys.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the layers"
     keys.press("Enter")
     reach('[data-path="bank"]')
-    tab.after(lambda: keys.type("scharr"))
+    tab.after(lambda: keys.type("scharr", delay=60))  # slowly: a picture comes after every letter
     assert "bank: scharr" in page.input_value("#yaml")
     assert page.evaluate("document.activeElement.dataset.path") == "bank"
     reach("canvas")

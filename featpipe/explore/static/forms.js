@@ -1,6 +1,6 @@
 // The form of one layer, made from what the server says of it.
 
-import { el, unique } from "./dom.js";
+import { el, fill, unique } from "./dom.js";
 import { at, flow, opOf, parsed, raw, shown, switched, valueOf, variantOf } from "./values.js";
 
 // Returns a form's element. `change` is given what makes the layer as it should be of the layer as it is then: fields
@@ -10,29 +10,39 @@ export function layerForm(forms, layer, labels, change) {
   const value = form && valueOf(layer);
   const variant = form && variantOf(form, value);
   if (!variant) return textForm(layer, change);
-  const rows = [];
-  if (form.variants.length > 1) {
-    rows.push(variantRow(form, variant, (to) => change((now) => ({ [op]: switched(form, valueOf(now), to) }), { rebuild: true })));
-  }
+  const rest = el("div", { class: "rest" });
+  const refill = (now, as) => fill(rest, ...fieldsOf({ forms, form, op, labels, change }, now, as));
+  refill(value, variant);
+  if (form.variants.length < 2) return el("div", { class: "fields" }, rest);
+  // The choice itself stays where it is, for somebody may be typing the first letters of a name
+  const choose = (to) => {
+    let made;
+    change((now) => ({ [op]: (made = switched(form, valueOf(now), to)) }), {});
+    refill(made, to);
+  };
+  return el("div", { class: "fields" }, variantRow(form, variant, choose), rest);
+}
+
+function fieldsOf({ forms, form, op, labels, change }, value, variant) {
   const edit = (path, field) => (next, how = {}) => change((now) => {
     const made = changed(valueOf(now), [...path, field.key], next);
     for (const key of how.without ?? []) delete made[key];
     return { [op]: made };
   }, how);
-  for (const field of variant.fields) {
-    rows.push(fieldRow(field, field.key === "" ? value : at(value, [...variant.at, field.key]), edit(variant.at, field), { forms, labels }));
-  }
+  const row = (path) => (field) => {
+    const held = field.key === "" ? value : at(value, [...path, field.key]);
+    return fieldRow(field, held, edit(path, field), { forms, labels });
+  };
   const options = form.options.filter((option) => fits(option, value, variant));
   const main = options.filter((option) => ["stride", "padding"].includes(option.key));
   const more = options.filter((option) => !main.includes(option));
-  rows.push(...main.map((option) => fieldRow(option, at(value, [option.key]), edit([], option), { forms, labels })));
   const given = more.some((option) => at(value, [option.key]) !== undefined);
-  if (more.length) {
-    rows.push(el("details", { class: "more", open: given },
-      el("summary", {}, "More options"),
-      ...more.map((option) => fieldRow(option, at(value, [option.key]), edit([], option), { forms, labels }))));
-  }
-  return el("div", { class: "fields" }, ...rows);
+  return [
+    variant.help && el("p", { class: "muted small about", title: variant.source }, variant.help),
+    ...variant.fields.map(row(variant.at)),
+    ...main.map(row([])),
+    more.length && el("details", { class: "more", open: given }, el("summary", {}, "More options"), ...more.map(row([]))),
+  ];
 }
 
 // A grid pooling has neither stride nor padding, and only kernels of one's own have names.
@@ -65,8 +75,7 @@ function variantRow(form, variant, choose) {
   });
   const select = el("select", { id, dataset: { field: form.choose, path: form.choose },
     onchange: () => choose(form.variants[select.value]) }, ...options);
-  return el("div", { class: "field wide" }, el("label", { for: id }, form.choose), select,
-    variant.help && el("p", { class: "muted small about", title: variant.source }, variant.help));
+  return el("div", { class: "field wide" }, el("label", { for: id }, form.choose), select);
 }
 
 export function fieldRow(field, value, set, context = {}) {
@@ -77,7 +86,7 @@ export function fieldRow(field, value, set, context = {}) {
   const main = control.matches?.("input, select, textarea") ? control : control.querySelector("input, select, textarea");
   if (main) {
     main.id = id;
-    main.dataset.path = field.key;
+    (control.querySelector("[data-size]") ?? main).dataset.path = field.key;
     if (help) main.setAttribute("aria-describedby", `${id}-help`);
   }
   const name = field.kind === "over" ? "over" : field.key.replaceAll("_", " ") || "name";
