@@ -213,18 +213,19 @@ def _arranged(
     kind: Kind, node: int, title: str, facts: tuple[str, ...], panels: Sequence[Panel], aspect: float, unit: str = ""
 ) -> Block:
     """Lay pictures out in rows and columns, the way in which fewest scales tell all of them."""
-    found = []
-    for arrangement in arrangements([panel.labels for panel in panels], aspect):
+    found: list[tuple[tuple[int, bool], Block]] = []
+    labels = [panel.labels for panel in panels]
+    for arrangement in arrangements(labels, aspect):
         rows = [row for row, _ in arrangement.places] if arrangement.rows else [0] * len(panels)
-        mode, scales, _ = share_scales([panel.values for panel in panels], rows, kernels=kind == "kernels")
-        found.append(Block(kind, node, title, facts, tuple(panels), arrangement, mode, scales, unit))
-    found.sort(key=_clarity)
-    return replace(found[0], others=tuple(one for one in found[1:WAYS] if _clarity(one) == _clarity(found[0])))
-
-
-def _clarity(block: Block) -> tuple[int, bool]:
-    """Return how well a block can be read, the least first: by one scale, and with room for words below pictures."""
-    return ("all", "rows", "own").index(block.mode), block.mode == "own" and block.arrangement.shape[1] > 12
+        mode, scales, hard = share_scales([panel.values for panel in panels], rows, kernels=kind == "kernels")
+        if mode == "rows" and arrangement.rows[0] != varying(labels)[0]:
+            hard += 2  # the first label, a frequency or the like, decides on strength: by the others one compares
+        crowded = mode == "own" and arrangement.shape[1] > 12  # no room for words below pictures
+        found.append(((hard, crowded), Block(kind, node, title, facts, tuple(panels), arrangement, mode, scales, unit)))
+    best = min(rank for rank, _ in found)
+    clearest = [block for rank, block in found if rank == best]
+    first, *others = sorted(clearest, key=lambda block: len(set(block.scales)))[:WAYS]
+    return replace(first, others=tuple(others))
 
 
 def _single_values(
@@ -272,7 +273,7 @@ def _window_text(program: Program, node: int) -> str:
         return ""
     size, stride = [one.size for one in windows], [one.stride for one in windows]
     steps = shape_text(stride) if stride[0] != stride[1] else str(stride[0])
-    return f" · window {shape_text(size)} px, stride {steps}"
+    return f" · window\u00a0{shape_text(size)}\u00a0px, stride\u00a0{steps}"
 
 
 def image_block(example: Example) -> Block:

@@ -14,8 +14,8 @@ Floats = npt.NDArray[np.floating]
 Mode = Literal["all", "rows", "own"]
 SHARE = 99.5
 """Percent of the values that colours tell apart at least."""
-TELLING = 1 / 4
-"""Of a scale that a picture must use, to be seen in it."""
+CLEAR, TELLING = 0.3, 0.25
+"""Of a scale that a picture must use, to be seen in it at a glance, and at all."""
 FAINT = 20
 """Percent of the pictures that may use less."""
 SAMPLED = 1 << 20
@@ -88,8 +88,8 @@ def _rounded(value: float, span: float | None = None, *, up: bool = True) -> flo
 
 def share_scales(
     values: Sequence[Floats], rows: Sequence[int], *, kernels: bool = False
-) -> tuple[Mode, tuple[Scale, ...], float]:
-    """Return what shares a scale, every picture's scale, and how much of it the faintest picture uses.
+) -> tuple[Mode, tuple[Scale, ...], int]:
+    """Return what shares a scale, every picture's scale, and how hard those are to read: 0 to 4.
 
     Parameters
     ----------
@@ -100,25 +100,25 @@ def share_scales(
         Whether 0 is in the middle, and nothing is cut off.
     """
     values = [one[np.isfinite(one)] for one in values]
-    own = [scale_of([one], signed=kernels or None, whole=kernels) for one in values]
     reach = np.array([float(np.percentile(np.abs(one[:: max(1, one.size // SAMPLED)]), SHARE)) for one in values])
-    everything = scale_of(values, signed=kernels or None, whole=kernels)
-    faintest = _faintest(reach, [everything.high] * len(own))
-    if faintest >= TELLING or len(values) == 1:
-        return "all", (everything,) * len(values), faintest
-    distinct = sorted(set(rows))
-    if 1 < len(distinct) < len(values):
-        per_row = {
-            row: scale_of(
-                [v for v, at in zip(values, rows, strict=True) if at == row], signed=kernels or None, whole=kernels
+    groups: dict[Mode, Sequence[int]] = {"all": [0] * len(values)}
+    if 1 < len(set(rows)) < len(values):
+        groups["rows"] = rows
+    found: list[tuple[Mode, tuple[Scale, ...], float]] = []
+    for mode, group in groups.items():
+        shared = {
+            at: scale_of(
+                [v for v, row in zip(values, group, strict=True) if row == at], signed=kernels or None, whole=kernels
             )
-            for row in distinct
+            for at in sorted(set(group))
         }
-        scales = tuple(per_row[row] for row in rows)
-        faintest = _faintest(reach, [one.high for one in scales])
-        if faintest >= TELLING:
-            return "rows", scales, faintest
-    return "own", tuple(own), faintest
+        scales = tuple(shared[at] for at in group)
+        found.append((mode, scales, _faintest(reach, [one.high for one in scales])))
+    for limit in (CLEAR, TELLING):
+        for mode, scales, faintest in found:
+            if faintest >= limit or len(values) == 1:
+                return mode, scales, 2 * (limit == TELLING) + (mode == "rows")
+    return "own", tuple(scale_of([one], signed=kernels or None, whole=kernels) for one in values), 4
 
 
 def _faintest(reach: Floats, tops: Sequence[float]) -> float:
