@@ -71,7 +71,8 @@ def lay_out(preview: Preview, measure: Measure) -> Page:
         page = _lay_out(preview, lanes, room)
         if page.height <= TALLEST or lanes == 1:
             return page
-        lanes = max(1, min(lanes - 1, int(lanes * TALLEST / page.height)))
+        below = [one.lane for one in page.blocks if one.y + one.frame.whole_height > TALLEST]
+        lanes = max(1, min([lanes - 1, *below]))
 
 
 def _lay_out(preview: Preview, lanes: int, room: Room) -> Page:
@@ -104,20 +105,18 @@ def _notes(preview: Preview, placed: Sequence[Placed], left_out: int) -> str:
 
 
 def _line(line: Sequence[Column], y: float, room: Room) -> Iterator[Placed]:
-    """Place one line: the first pictures of its columns beside one another, as far as there is room below."""
-    height = max(column.height for column in line)
-    above = [room.above(column.items[0], column.frames[0]) for column in line]
+    """Place one line."""
     x = MARGIN
     last: Placed | None = None  # of the column before, where that is more than one block
-    for column, here, gap in zip(line, above, gaps([column.items for column in line], room), strict=True):
-        top = y + min(max(above) - here, height - column.height)
+    for column, gap in zip(line, gaps([column.items for column in line], room), strict=True):
         x += gap
+        top = y
         for i, (item, made) in enumerate(zip(column.items, column.frames, strict=True)):
-            tag = room.tag(item)
-            one = Placed(made, x, top + tag, (), item.lane, room.name(item), top)
-            if item.lane >= 0:
-                down = i > 0 and (item.lane == 0 or not item.first)
-                one = replace(one, arrow=_down(one) if down else _across(one, None if tag else last))
+            one = Placed(made, x, top + room.tag(item), (), item.lane, room.name(item), top)
+            if i and (item.lane == 0 or not item.first):
+                one = replace(one, arrow=_down(one))
+            elif item.lane >= 0:
+                one = replace(one, arrow=_across(one, None if item.first else last))
             yield one
             top = one.y + made.whole_height + STACK_GAP
         last = one if len(column.items) > 1 else None

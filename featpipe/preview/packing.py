@@ -22,9 +22,9 @@ TAG = TITLE * LEADING + 0.06
 """Height of a lane's name."""
 LONGEST_LINE, MOST_COLUMNS, DEEPEST = 6, 4, 3
 """Blocks in a line, columns of it, and blocks in one of these."""
-SIZES = 6
+SIZES = 8
 """Sizes of a block that are tried, between the smallest and the largest."""
-EMPTY, SMALL, OTHER = 3.0, 1.0, 0.5
+EMPTY, SMALL, OTHER = 10.0, 2.0, 1.0
 """What blank paper costs beside what is covered, pictures of the smallest size, and an arrangement of the second best
 shape; in inches."""
 
@@ -69,10 +69,6 @@ class Room:
     def tag(self, item: Item) -> float:
         """Return the height of the lane's name above a block."""
         return TAG if self.name(item)[0] else 0.0
-
-    def above(self, item: Item, made: Frame) -> float:
-        """Return the height of all that stands above a block's pictures."""
-        return self.tag(item) + made.header_height + made.top
 
     def sizes(self, item: Item) -> list[tuple[float, Frame, float]]:
         """Return a block at its sizes and arrangements: width with the lane's name, frame, what it costs."""
@@ -198,9 +194,14 @@ def _splits(line: Sequence[Item]) -> Iterator[list[tuple[Item, ...]]]:
 
 
 def _may_stack(part: Sequence[Item]) -> bool:
-    """Tell whether items may stand below one another: whole lanes, a part of one, or the image and what follows."""
+    """Tell whether items may stand below one another: whole lanes, a part of one, or the image and what follows.
+
+    Kernels stand above what is made with them, or beside it, not at the foot of what comes before.
+    """
     if part[0].lane < 0:
         return part[-1].lane <= 0
+    if len(part) > 1 and part[-1].block.kind == "kernels":
+        return False
     return part[0].first or not any(item.first for item in part)
 
 

@@ -16,7 +16,7 @@ from featpipe.plan.schedule import node_shapes
 from featpipe.preview.choice import MOST, Choice, Kept, arrangements, choose, renamed
 from featpipe.preview.kernels import kernel_panels
 from featpipe.preview.lanes import is_hidden, make_tree
-from featpipe.preview.scales import Mode, Scale, share_scales
+from featpipe.preview.scales import Mode, Scale, are_even, share_scales
 from featpipe.report.arrangement import Arrangement, in_lines, varying
 from featpipe.report.units import shape_text
 from featpipe.spec.pipeline import Pipeline
@@ -213,18 +213,20 @@ def _arranged(
     kind: Kind, node: int, title: str, facts: tuple[str, ...], panels: Sequence[Panel], aspect: float, unit: str = ""
 ) -> Block:
     """Lay pictures out in rows and columns, the way in which fewest scales tell all of them."""
-    found: list[tuple[tuple[int, bool], Block]] = []
-    labels = [panel.labels for panel in panels]
+    found: list[tuple[tuple[int, int, bool], Block]] = []
+    labels, values = [panel.labels for panel in panels], [panel.values for panel in panels]
+    leading = next(iter(varying(labels)), "")  # a frequency or the like, which decides on strength
+    even = len(varying(labels)) < 2 or are_even(values, [one.get(leading) for one in labels])
     for arrangement in arrangements(labels, aspect):
         rows = [row for row, _ in arrangement.places] if arrangement.rows else [0] * len(panels)
-        mode, scales, hard = share_scales([panel.values for panel in panels], rows, kernels=kind == "kernels")
-        if mode == "rows" and arrangement.rows[0] != varying(labels)[0]:
-            hard += 2  # the first label, a frequency or the like, decides on strength: by the others one compares
+        mode, scales, hard = share_scales(values, rows, kernels=kind == "kernels", even=even)
+        if mode == "rows" and arrangement.rows[0] != leading:
+            hard += 2  # by the other labels one compares
         crowded = mode == "own" and arrangement.shape[1] > 12  # no room for words below pictures
-        found.append(((hard, crowded), Block(kind, node, title, facts, tuple(panels), arrangement, mode, scales, unit)))
+        block = Block(kind, node, title, facts, tuple(panels), arrangement, mode, scales, unit)
+        found.append(((hard, len(set(scales)), crowded), block))
     best = min(rank for rank, _ in found)
-    clearest = [block for rank, block in found if rank == best]
-    first, *others = sorted(clearest, key=lambda block: len(set(block.scales)))[:WAYS]
+    first, *others = [block for rank, block in found if rank == best][:WAYS]
     return replace(first, others=tuple(others))
 
 
