@@ -28,6 +28,8 @@ SHARPEST, FINE = 512, 256
 """Longest edge of a picture that is kept, in samples: of up to four, and of more; larger ones are averaged down."""
 WAYS = 5
 """To lay a block out, that are tried."""
+COMPARED = ("orientation", "component")
+"""Labels whose responses are compared with one another, on one scale if that can be."""
 MOST_BARS = 24
 """Single values that are shown as bars with their names; more are shown as a profile."""
 
@@ -215,13 +217,14 @@ def _arranged(
     """Lay pictures out in rows and columns, the way in which fewest scales tell all of them."""
     found: list[tuple[tuple[int, int, bool], Block]] = []
     labels, values = [panel.labels for panel in panels], [panel.values for panel in panels]
-    leading = next(iter(varying(labels)), "")  # a frequency or the like, which decides on strength
+    sizes = [key for key in varying(labels) if not key.endswith(COMPARED)]
+    leading = sizes[0] if sizes else ""  # a frequency or the like, which decides on strength
     even = len(varying(labels)) < 2 or are_even(values, [one.get(leading) for one in labels])
     for arrangement in arrangements(labels, aspect):
         rows = [row for row, _ in arrangement.places] if arrangement.rows else [0] * len(panels)
         mode, scales, hard = share_scales(values, rows, kernels=kind == "kernels", even=even)
         if mode == "rows" and arrangement.rows[0] != leading:
-            hard += 2  # by the other labels one compares
+            hard += 2
         crowded = mode == "own" and arrangement.shape[1] > 12  # no room for words below pictures
         block = Block(kind, node, title, facts, tuple(panels), arrangement, mode, scales, unit)
         found.append(((hard, len(set(scales)), crowded), block))
