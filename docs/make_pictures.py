@@ -18,6 +18,7 @@ import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
+from PIL import Image
 from skimage import data
 
 import featpipe
@@ -94,6 +95,22 @@ def draw_preview() -> None:
         output = HERE / "images" / "preview.png"
         command = [sys.executable, "-m", "featpipe", "preview", str(pipeline), "--image", str(photo), "-o", str(output)]
         subprocess.run(command, check=True)
+    shrink(output)
+
+
+def shrink(file: Path) -> None:
+    """Write a picture again in the colours of its scales alone, as a file of less than half the size."""
+    colours = [mpl.colormaps[name](np.linspace(0, 1, 85))[:, :3] for name in ("gray", "magma", "RdBu_r")]
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.rint(255 * np.vstack(colours)).astype(np.uint8).tobytes())
+    quantised = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    indices = np.array(quantised)
+    indices[(np.asarray(picture) == 255).all(axis=2)] = 84  # paper stays white
+    small = Image.fromarray(indices)
+    small.putpalette(quantised.getpalette() or [])
+    small.save(file, optimize=True)
 
 
 def draw_responses() -> None:

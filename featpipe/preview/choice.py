@@ -185,8 +185,10 @@ def _shapeliness(table: Arrangement, aspect: float) -> float:
 
 def _lines(labels: Sequence[Labels], aspect: float) -> list[Arrangement]:
     count = len(labels)
-    widths = [width for width in range(1, 13) if -(-count // width) <= MOST_ROWS]
+    widths = [width for width in range(1, min(count, 12) + 1) if -(-count // width) <= MOST_ROWS]
     if len(varying(labels)) > 1:
-        widths = [line_length(labels)]
-    found = sorted((in_lines(count, width) for width in widths), key=lambda one: _shapeliness(one, aspect))
+        widths = [line_length(labels), *(width for width in widths if count % width == 0)]
+    found = sorted(
+        (in_lines(count, width) for width in dict.fromkeys(widths)), key=lambda one: _shapeliness(one, aspect)
+    )
     return [one for one in found if one is found[0] or count % one.shape[1] == 0]

@@ -14,7 +14,7 @@ from featpipe.report.arrangement import label_text, value_text, varying
 
 Measure = Callable[[str, float, bool], float]
 """Gives the width of a text, in inches, from its size in points and whether it is bold."""
-TITLE, FACT, LABEL, NUMBER = 7.5, 6.2, 6.0, 5.4
+TITLE, FACT, LABEL, NUMBER = 7.5, 6.2, 5.6, 5.4
 """Sizes of text, in points."""
 LEADING = 1.3 / 72
 """Inches from a line of text to the next, by its size."""
@@ -27,7 +27,7 @@ NARROWEST, WIDEST_HEADER = 1.05, 2.3
 """Width of a block's header: at least, and before it is broken into lines."""
 WIDTH = 7.2
 """Of the picture: two columns of a journal."""
-MARGIN = 0.12
+MARGIN = 0.1
 ARROW = 0.22
 """Between a block and the next."""
 LONGEST_ROW = 1.2
@@ -96,6 +96,15 @@ class Frame:
         """Of the pictures and the columns' names."""
         return self.top + self.grid[0]
 
+    @property
+    def whole_height(self) -> float:
+        return self.header_height + self.height
+
+    @property
+    def covered(self) -> float:
+        """Square inches of the header, the pictures, and what is written around these."""
+        return self.header_width * self.header_height + self.body * self.height
+
 
 def frame(block: Block, size: float, measure: Measure) -> Frame:
     """Return the room of a block, within the width of the page.
@@ -115,15 +124,15 @@ def frame(block: Block, size: float, measure: Measure) -> Frame:
     right = _room_beside(block, measure)
     if block.kind == "profile":
         left = right
-    widest = [measure(line, NUMBER, False) + 0.05 for caption in captions for line in caption]
-    widest += [(measure(s.text, LABEL, False) + 0.05) / (s.stop - s.first) for spans in levels for s in spans]
+    widest = [measure(line, NUMBER, False) + 0.03 for caption in captions for line in caption]
+    widest += [(measure(s.text, LABEL, False) + 0.03) / (s.stop - s.first) for spans in levels for s in spans]
     room = (WIDTH - 2 * MARGIN - ARROW - left - right) / block.arrangement.shape[1]
     pitch_x = min(room, max([cell[1] + GAP, *widest]))
     if cell[1] > pitch_x - GAP:  # the page is not wide enough
         shrunk = cell[0] * (pitch_x - GAP) / cell[1] if block.kind in ("image", "maps", "kernels") else cell[0]
         pitch_y, cell = pitch_y - cell[0] + shrunk, (shrunk, pitch_x - GAP)
     levels = tuple(tuple(_fitted(span, pitch_x, measure) for span in spans) for spans in levels)
-    captions = tuple(tuple(_cut(line, NUMBER, pitch_x - 0.04, measure) for line in one) for one in captions)
+    captions = tuple(tuple(_cut(line, NUMBER, pitch_x - 0.02, measure) for line in one) for one in captions)
     over = " · ".join(key.replace("_", " ") for key in block.arrangement.columns)
     top = (len(levels) + 1) * LABEL * LEADING + 0.02 if levels else 0.0
     made = Frame(block, cell, (pitch_y, pitch_x), left, right, top, (axis, over), levels, rows, captions)
@@ -133,7 +142,7 @@ def frame(block: Block, size: float, measure: Measure) -> Frame:
 
 
 def _fitted(span: Span, pitch: float, measure: Measure) -> Span:
-    return replace(span, text=_cut(span.text, LABEL, (span.stop - span.first) * pitch - 0.03, measure))
+    return replace(span, text=_cut(span.text, LABEL, (span.stop - span.first) * pitch - 0.02, measure))
 
 
 def _cell(block: Block, size: float, measure: Measure) -> tuple[float, float]:
@@ -151,9 +160,9 @@ def _cell(block: Block, size: float, measure: Measure) -> tuple[float, float]:
     if block.kind == "kernels":
         steps = ((4, 0.42, 0.62), (9, 0.34, 0.52), (16, 0.3, 0.46), (10**9, 0.26, 0.42))
     else:
-        steps = ((1, 1.15, 2.1), (2, 0.95, 1.5), (4, 0.8, 1.55), (9, 0.6, 1.0), (16, 0.46, 0.82), (10**9, 0.36, 0.66))
+        steps = ((1, 1.15, 2.2), (2, 0.95, 2.0), (4, 0.8, 1.7), (9, 0.6, 1.2), (16, 0.46, 0.95), (10**9, 0.36, 0.75))
     if block.kind != "kernels" and count > 36:
-        steps = ((10**9, 0.26, 0.45),)
+        steps = ((10**9, 0.26, 0.65),)
     if max(height, width) <= 4 and block.kind == "maps":
         steps = ((1, 0.6, 0.9), (4, 0.45, 0.7), (16, 0.32, 0.5), (10**9, 0.24, 0.42))
     least, most = next((a, b) for limit, a, b in steps if count <= limit)
@@ -267,7 +276,7 @@ def _header(block: Block, width: float, measure: Measure) -> Iterator[tuple[str,
 def broken(text: str, size: float, width: float, measure: Measure, *, bold: bool = False) -> Sequence[str]:
     """Return a text in lines that fit a width, words that do not cut."""
     lines: list[str] = []
-    for word in text.split():
+    for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and measure(longer, size, bold) <= width:
             lines[-1] = longer

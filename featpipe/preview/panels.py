@@ -16,7 +16,7 @@ from featpipe.plan.schedule import node_shapes
 from featpipe.preview.choice import MOST, Choice, Kept, arrangements, choose, renamed
 from featpipe.preview.kernels import kernel_panels
 from featpipe.preview.lanes import is_hidden, make_tree
-from featpipe.preview.scales import Mode, Scale, share_scales
+from featpipe.preview.scales import Mode, Scale, are_even, share_scales
 from featpipe.report.arrangement import Arrangement, in_lines, varying
 from featpipe.report.units import shape_text
 from featpipe.spec.pipeline import Pipeline
@@ -28,6 +28,8 @@ SHARPEST, FINE = 512, 256
 """Longest edge of a picture that is kept, in samples: of up to four, and of more; larger ones are averaged down."""
 WAYS = 5
 """To lay a block out, that are tried."""
+COMPARED = ("orientation", "component")
+"""Labels whose responses are compared with one another, on one scale if that can be."""
 MOST_BARS = 24
 """Single values that are shown as bars with their names; more are shown as a profile."""
 
@@ -213,18 +215,22 @@ def _arranged(
     kind: Kind, node: int, title: str, facts: tuple[str, ...], panels: Sequence[Panel], aspect: float, unit: str = ""
 ) -> Block:
     """Lay pictures out in rows and columns, the way in which fewest scales tell all of them."""
-    found = []
-    for arrangement in arrangements([panel.labels for panel in panels], aspect):
+    found: list[tuple[tuple[int, int, bool], Block]] = []
+    labels, values = [panel.labels for panel in panels], [panel.values for panel in panels]
+    sizes = [key for key in varying(labels) if not key.endswith(COMPARED)]
+    leading = sizes[0] if sizes else ""  # a frequency or the like, which decides on strength
+    even = len(varying(labels)) < 2 or are_even(values, [one.get(leading) for one in labels])
+    for arrangement in arrangements(labels, aspect):
         rows = [row for row, _ in arrangement.places] if arrangement.rows else [0] * len(panels)
-        mode, scales, _ = share_scales([panel.values for panel in panels], rows, kernels=kind == "kernels")
-        found.append(Block(kind, node, title, facts, tuple(panels), arrangement, mode, scales, unit))
-    found.sort(key=_clarity)
-    return replace(found[0], others=tuple(one for one in found[1:WAYS] if _clarity(one) == _clarity(found[0])))
-
-
-def _clarity(block: Block) -> tuple[int, bool]:
-    """Return how well a block can be read, the least first: by one scale, and with room for words below pictures."""
-    return ("all", "rows", "own").index(block.mode), block.mode == "own" and block.arrangement.shape[1] > 12
+        mode, scales, hard = share_scales(values, rows, kernels=kind == "kernels", even=even)
+        if mode == "rows" and arrangement.rows[0] != leading:
+            hard += 2
+        crowded = mode == "own" and arrangement.shape[1] > 12  # no room for words below pictures
+        block = Block(kind, node, title, facts, tuple(panels), arrangement, mode, scales, unit)
+        found.append(((hard, len(set(scales)), crowded), block))
+    best = min(rank for rank, _ in found)
+    first, *others = [block for rank, block in found if rank == best][:WAYS]
+    return replace(first, others=tuple(others))
 
 
 def _single_values(
@@ -272,7 +278,7 @@ def _window_text(program: Program, node: int) -> str:
         return ""
     size, stride = [one.size for one in windows], [one.stride for one in windows]
     steps = shape_text(stride) if stride[0] != stride[1] else str(stride[0])
-    return f" · window {shape_text(size)} px, stride {steps}"
+    return f" · window\u00a0{shape_text(size)}\u00a0px, stride\u00a0{steps}"
 
 
 def image_block(example: Example) -> Block:

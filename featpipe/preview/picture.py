@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from featpipe.errors import FeatpipeError, Problem
 from featpipe.preview.frames import (
-    ARROW,
     BAR,
     FACT,
     GAP,
@@ -26,7 +25,7 @@ from featpipe.preview.frames import (
     Frame,
     has_bars,
 )  # fmt: skip
-from featpipe.preview.layout import Page, Placed, lay_out, tag_text
+from featpipe.preview.layout import Placed, Point, lay_out
 from featpipe.preview.marks import draw_bars, draw_profile, draw_scale
 from featpipe.preview.panels import Preview
 from featpipe.preview.scales import Scale, number_text
@@ -95,7 +94,7 @@ def preview_figure(preview: Preview, dpi: float = DPI) -> Any:
     for rule in page.rules:
         sheet.line([(MARGIN, rule), (WIDTH - MARGIN, rule)], RULE, 0.6)
     for placed in page.blocks:
-        _draw_block(sheet, page, placed)
+        _draw_block(sheet, placed)
     for i, line in enumerate(page.notes[::-1]):
         sheet.text(MARGIN, page.height - MARGIN - (i + 1) * FACT * LEADING, line, FACT, color=QUIET)
     axes.set(xlim=(0, WIDTH), ylim=(page.height, 0))
@@ -152,18 +151,18 @@ class Sheet:
         self.axes.add_patch(Polygon(points, closed=True, facecolor=color, edgecolor="none"))
 
 
-def _draw_block(sheet: Sheet, page: Page, placed: Placed) -> None:
+def _draw_block(sheet: Sheet, placed: Placed) -> None:
     made, block = placed.frame, placed.frame.block
-    if placed.tag is not None:
-        name, after = tag_text(page.preview, placed.lane)
-        sheet.text(placed.x, placed.tag, name, TITLE, bold=True, color="#1f5fa8")
-        sheet.text(placed.x + measure_text(f"{name} ", TITLE, True), placed.tag + 0.018, after, FACT, color=QUIET)
+    name, after = placed.tag
+    if name:
+        sheet.text(placed.x, placed.tag_y, name, TITLE, bold=True, color="#1f5fa8")
+        sheet.text(placed.x + measure_text(f"{name} ", TITLE, True), placed.tag_y + 0.018, after, FACT, color=QUIET)
     y = placed.y
     for text, size, bold in made.header:
         sheet.text(placed.x, y, text, size, bold=bold, color=INK if bold else QUIET)
         y += size * LEADING
-    if placed.arrow is not None:
-        _draw_arrow(sheet, placed.arrow, placed.body + made.top + min(made.cell[0], made.grid[0]) / 2)
+    if placed.arrow:
+        _draw_arrow(sheet, placed.arrow)
     x, y = placed.x + made.left, placed.body + made.top
     if block.kind == "bars":
         draw_bars(sheet, made, x, y)
@@ -174,10 +173,13 @@ def _draw_block(sheet: Sheet, page: Page, placed: Placed) -> None:
         _draw_panels(sheet, made, x, y)
 
 
-def _draw_arrow(sheet: Sheet, x: float, y: float) -> None:
-    left, tip = x + 0.06, x + ARROW - 0.05
-    sheet.line([(left, y), (tip - 0.03, y)], QUIET, 0.8)
-    sheet.fill([(tip, y), (tip - 0.055, y - 0.028), (tip - 0.055, y + 0.028)], QUIET)
+def _draw_arrow(sheet: Sheet, way: Sequence[Point]) -> None:
+    """Draw a line with a head at its end, which goes right or down."""
+    (x0, _), (x, y) = way[-2:]
+    along, aside = ((0.0, 0.055), (0.028, 0.0)) if x == x0 else ((0.055, 0.0), (0.0, 0.028))
+    back = (x - along[0], y - along[1])
+    sheet.line([*way[:-1], back], QUIET, 0.8)
+    sheet.fill([(x, y), (back[0] + aside[0], back[1] + aside[1]), (back[0] - aside[0], back[1] - aside[1])], QUIET)
 
 
 def _draw_names(sheet: Sheet, made: Frame, x: float, top: float) -> None:

@@ -14,8 +14,10 @@ Floats = npt.NDArray[np.floating]
 Mode = Literal["all", "rows", "own"]
 SHARE = 99.5
 """Percent of the values that colours tell apart at least."""
-TELLING = 1 / 4
-"""Of a scale that a picture must use, to be seen in it."""
+CLEAR, TELLING = 0.3, 0.25
+"""Of a scale that a picture must use, to be seen in it at a glance, and at all."""
+EVEN = 0.5
+"""Of the strongest pictures' reach that those of every row have where rows share a scale."""
 FAINT = 20
 """Percent of the pictures that may use less."""
 SAMPLED = 1 << 20
@@ -87,9 +89,9 @@ def _rounded(value: float, span: float | None = None, *, up: bool = True) -> flo
 
 
 def share_scales(
-    values: Sequence[Floats], rows: Sequence[int], *, kernels: bool = False
-) -> tuple[Mode, tuple[Scale, ...], float]:
-    """Return what shares a scale, every picture's scale, and how much of it the faintest picture uses.
+    values: Sequence[Floats], rows: Sequence[int], *, kernels: bool = False, even: bool = True
+) -> tuple[Mode, tuple[Scale, ...], int]:
+    """Return what shares a scale, every picture's scale, and how hard those are to read: 0 to 4.
 
     Parameters
     ----------
@@ -98,30 +100,47 @@ def share_scales(
         In which row each picture stands.
     kernels : bool
         Whether 0 is in the middle, and nothing is cut off.
+    even : bool
+        Whether one scale may be clear for all.
     """
     values = [one[np.isfinite(one)] for one in values]
-    own = [scale_of([one], signed=kernels or None, whole=kernels) for one in values]
-    reach = np.array([float(np.percentile(np.abs(one[:: max(1, one.size // SAMPLED)]), SHARE)) for one in values])
-    everything = scale_of(values, signed=kernels or None, whole=kernels)
-    faintest = _faintest(reach, [everything.high] * len(own))
-    if faintest >= TELLING or len(values) == 1:
-        return "all", (everything,) * len(values), faintest
-    distinct = sorted(set(rows))
-    if 1 < len(distinct) < len(values):
-        per_row = {
-            row: scale_of(
-                [v for v, at in zip(values, rows, strict=True) if at == row], signed=kernels or None, whole=kernels
+    reach = _reach(values)
+    found: list[tuple[Mode, tuple[Scale, ...], float]] = []
+    ways: dict[Mode, Sequence[int]] = {"all": [0] * len(values), "rows": rows, "own": range(len(values))}
+    for mode, groups in ways.items():
+        shared = {
+            at: scale_of(
+                [one for one, group in zip(values, groups, strict=True) if group == at],
+                signed=kernels or None,
+                whole=kernels,
             )
-            for row in distinct
+            for at in set(groups)
         }
-        scales = tuple(per_row[row] for row in rows)
-        faintest = _faintest(reach, [one.high for one in scales])
-        if faintest >= TELLING:
-            return "rows", scales, faintest
-    return "own", tuple(own), faintest
+        scales = tuple(shared[at] for at in groups)
+        found.append((mode, scales, _faintest(reach, [one.high for one in scales])))
+    for limit in (CLEAR, TELLING):
+        for mode, scales, faintest in found[:2]:
+            useful = mode == "all" or 1 < len(set(rows)) < len(values)
+            clear = limit == CLEAR
+            if len(values) == 1 or (useful and faintest >= limit and (even or mode == "rows" or not clear)):
+                return mode, scales, 2 * (not clear) + (mode == "rows")
+    return "own", found[2][1], 4
 
 
-def _faintest(reach: Floats, tops: Sequence[float]) -> float:
+def are_even(values: Sequence[Floats], groups: Sequence[object]) -> bool:
+    """Tell whether the strongest pictures of all groups are about as strong."""
+    tops: dict[object, float] = {}
+    for group, reach in zip(groups, _reach([one[np.isfinite(one)] for one in values]).tolist(), strict=True):
+        tops[group] = max(reach, tops.get(group, 0.0))
+    return min(tops.values()) >= EVEN * max(tops.values())
+
+
+def _reach(values: Sequence[Floats]) -> npt.NDArray[np.float64]:
+    """Return how far from 0 each picture goes, but for its few largest values."""
+    return np.array([float(np.percentile(np.abs(one[:: max(1, one.size // SAMPLED)]), SHARE)) for one in values])
+
+
+def _faintest(reach: npt.NDArray[np.float64], tops: Sequence[float]) -> float:
     seen = reach > 0
     shares = reach[seen] / np.array(tops)[seen]
     return float(np.percentile(shares, FAINT, method="lower")) if seen.any() else 1.0

@@ -22,7 +22,11 @@ from featpipe.cli.commands import app
 from featpipe.cli.previewing import Wish, learned, read_wished
 from featpipe.plan.program import ROOT
 from featpipe.preview.choice import choose
-from featpipe.preview.panels import Preview, all_blocks, gather
+from featpipe.preview.frames import WIDTH
+from featpipe.preview.layout import Placed, lay_out
+from featpipe.preview.panels import Block, Preview, all_blocks, gather
+from featpipe.preview.picture import measure_text
+from featpipe.preview.scales import are_even, share_scales
 from featpipe.spec.load import load_pipeline, parse_pipeline
 from featpipe.trace import Example, read_example, trace
 
@@ -34,6 +38,8 @@ FEWER: dict[str, list[str]] = {
     **{name: [f"{LEARNED}.{one}" for one in ("kernels=70", "patches=600")] for name in ONE_LAYER},
     "pcanet": [f"features.hashes.layers[{i}].convolve.bank.patches=600" for i in (0, 1)],
 }
+MOST_BLANK = 0.4
+"""Of a picture, margins and room between blocks included."""
 NAMES = sorted(file.stem for file in PIPELINES.glob("*.yaml"))
 
 
@@ -96,6 +102,68 @@ def test_no_text_of_a_preview_lies_on_another_or_on_a_picture_or_outside(name: s
     figure = preview_figure(made(name)[3], dpi=100)
     check_texts(figure)
     assert 2 < figure.get_figheight() <= 40
+
+
+def boxes_of(placed: Placed) -> list[tuple[float, float, float, float]]:
+    """Return left, top, right and bottom of a block's header and of its pictures."""
+    made = placed.frame
+    return [
+        (placed.x, placed.y, placed.x + made.header_width, placed.body),
+        (placed.x, placed.body, placed.x + made.body, placed.body + made.height),
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_little_of_a_preview_stays_blank_and_its_blocks_and_arrows_keep_clear(
+    name: str, made: Callable[[str], Any]
+) -> None:
+    page = lay_out(made(name)[3], measure_text)
+    boxes = [(i, np.array(box)) for i, placed in enumerate(page.blocks) for box in boxes_of(placed)]
+    covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom) in boxes)
+    assert page.blank == pytest.approx(1 - covered / (WIDTH * page.height))
+    assert page.blank < MOST_BLANK
+    ways = [(i, pair) for i, placed in enumerate(page.blocks) for pair in itertools.pairwise(placed.arrow)]
+    lines = [(i, np.array([*np.min(pair, axis=0), *np.max(pair, axis=0)])) for i, pair in ways]
+    for (i, one), (j, other) in itertools.product([*boxes, *lines], boxes):
+        apart = (one[:2] >= other[2:] - 1e-6).any() or (other[:2] >= one[2:] - 1e-6).any()
+        assert one is other or apart, (page.blocks[i].frame.block.title, page.blocks[j].frame.block.title)
+    assert all(right <= WIDTH and bottom <= page.height for _, (_, _, right, bottom) in boxes)
+    assert [len(placed.arrow) > 1 for placed in page.blocks] == [False] + [True] * (len(page.blocks) - 1)
+
+
+def test_rows_have_scales_of_their_own_where_the_first_label_decides_how_strong_they_are(
+    made: Callable[[str], Any],
+) -> None:
+    def of(name: str, title: str) -> Block:
+        blocks = itertools.chain.from_iterable(all_blocks(made(name)[3]).values())
+        return next(block for block in blocks if block.title.startswith(title))
+
+    convolved = of("gabor-texture", "convolve")
+    assert (convolved.mode, convolved.arrangement.rows) == ("rows", ("frequency",))
+    assert len(set(convolved.scales)) == 4
+    assert of("pixel-features", "modulus").mode == "all"  # sigmas in one line compare
+    assert of("laws", "convolve").mode == "own"
+
+
+@pytest.mark.parametrize(
+    ("strengths", "even", "mode", "hard"),
+    [
+        ([[1.0, 0.8], [0.9, 0.7]], True, "all", 0),
+        ([[1.0, 0.8], [0.4, 0.35]], False, "rows", 1),
+        ([[1.0, 0.28], [1.0, 0.28]], True, "all", 2),
+        ([[1.0, 0.9], [0.01, 0.009]], False, "rows", 1),
+        ([[1.0, 0.01], [0.01, 1.0]], True, "own", 4),
+    ],
+)
+def test_one_scale_is_for_all_then_for_rows_then_for_each(
+    strengths: list[list[float]], even: bool, mode: str, hard: int
+) -> None:
+    values = [np.full((4, 4), one, np.float32) for row in strengths for one in row]
+    rows = [i for i, row in enumerate(strengths) for _ in row]
+    assert are_even(values, rows) == even
+    found, scales, told = share_scales(values, rows, even=even)
+    assert (found, told) == (mode, hard)
+    assert len(set(scales)) == {"all": 1, "rows": 2, "own": len({*np.ravel(strengths)})}[mode]
 
 
 @pytest.mark.parametrize("name", NAMES)
