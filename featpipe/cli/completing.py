@@ -34,7 +34,7 @@ def _paths(incomplete: str, fits: Callable[[Path], bool]) -> list[str]:
     before = f"{typed}/" if "/" in incomplete else ""
     try:
         found = list(_found(Path(before).expanduser(), before, incomplete, fits))
-    except OSError:
+    except (OSError, RuntimeError):  # the latter of the home of nobody
         return []
     # The shell knows better than we that a directory alone wants no space after it.
     return [] if len(found) == 1 and found[0].endswith("/") else found
@@ -46,5 +46,5 @@ def _found(folder: Path, before: str, incomplete: str, fits: Callable[[Path], bo
         if text.startswith(incomplete) and not path.name.startswith("."):
             if fits(path):
                 yield text
-            elif path.is_dir() and path.suffix != ".zarr":
+            elif path.is_dir() and not path.name.endswith((".zarr", ".zarr.run")):
                 yield f"{text}/"

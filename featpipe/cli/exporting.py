@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from featpipe.cli import console
+from featpipe.cli.completing import one_of
+from featpipe.cli.options import StorePath
 from featpipe.errors import Problem, SpecError
 
 
 def export(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack.")],
+    store: StorePath,
     output: Annotated[
         Path,
         typer.Option(
@@ -22,7 +24,10 @@ def export(
     ],
     form: Annotated[
         str | None,
-        typer.Option("--format", metavar="NAME", help="npz, parquet, anndata or ome-zarr.", show_default="by FILE"),
+        typer.Option(
+            "--format", metavar="NAME", show_default="by FILE", help="npz, parquet, anndata or ome-zarr.",
+            autocompletion=one_of("npz", "parquet", "anndata", "ome-zarr"),
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Only the images of this split.", show_default="all images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import traceback
@@ -35,10 +36,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except (typer.Exit, typer.Abort):
             raise
         except BrokenPipeError:
-            _drop_stdout()
+            _drop(sys.stdout.fileno())
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
             say("interrupted")
+            atexit.register(_drop, 2)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if os.environ.get(TRACEBACK, "0") not in ("", "0"):
@@ -67,9 +69,9 @@ def _problems(error: Exception) -> tuple[Problem, ...]:
             return (Problem("featpipe", what, change),)
 
 
-def _drop_stdout() -> None:
-    """Let what is still to be printed vanish: whoever read it has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop(stream: int) -> None:
+    """Let what is still to be printed vanish: whoever read it has gone, or libraries mourn the work that they leave."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 @contextmanager

@@ -28,7 +28,10 @@ def info(
 
 
 def report(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A feature stack, complete or not.")],
+    store: Annotated[
+        str,
+        typer.Argument(metavar="STORE", help="A feature stack, complete or not.", autocompletion=complete_stores),
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.html", help="The page to write.", show_default="beside the store"),

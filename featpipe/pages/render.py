@@ -59,7 +59,7 @@ def render_report(facts: ReportFacts) -> str:
     return environment.get_template("report.html").render(
         facts=facts,
         store=facts.store,
-        title=str(facts.store["path"]).rstrip("/\\").replace("\\", "/").rpartition("/")[2],
+        title=_address(facts).rstrip("/\\").replace("\\", "/").rpartition("/")[2],
         status=_status(facts),
         features=sum(one.get("features", 0) for one in facts.store["maps"]),
         raw_bytes=sum(one.get("bytes", 0) for one in facts.store["maps"]),

@@ -55,7 +55,9 @@ def default_file(store: str) -> Path:
     ('runs/features.report.html', 'features.report.html')
     """
     path = Path(store.rstrip("/").rpartition("/")[2]) if is_url(store) else Path(store)
-    return path.with_name(path.name.removesuffix(".zarr") + ENDING)
+    if path.name in ("", ".."):
+        path = Path(os.path.abspath(path))  # noqa: PTH100 - `.` has a name too
+    return path.parent / (path.name.removesuffix(".zarr") + ENDING)
 
 
 def check_file(file: str | os.PathLike[str]) -> None:

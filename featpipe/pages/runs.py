@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -83,7 +84,8 @@ def read_runs(place: Place, pipeline_digest: str) -> list[Run]:
     runs = []
     for i, record in enumerate(records):
         after = records[i + 1] if i + 1 < len(records) else None
-        runs.append(_run(record, after, running, pipeline_digest))
+        with suppress(KeyError, TypeError, ValueError):
+            runs.append(_run(record, after, running, pipeline_digest))
     return runs
 
 

@@ -21,6 +21,8 @@ from featpipe.store.place import Place
 RUNS, PROBES, PLAN = "runs", "probes", "plan.json"
 MOST_RUNS = 200
 """Of which a store's history tells; the oldest are forgotten."""
+VERSION = 1
+"""Of these files; others' are left alone, as if they were not there."""
 Facts = dict[str, Any]
 
 
@@ -101,12 +103,12 @@ class History:
     def _read(self, key: str) -> Facts | None:
         try:
             found = json.loads(self.place.read(key) or b"")
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and found.get("history") == VERSION else None
 
     def _write(self, key: str, facts: Mapping[str, Any]) -> None:
-        self.place.write(key, [json.dumps(facts, indent=1).encode()])
+        self.place.write(key, [json.dumps({"history": VERSION, **facts}, indent=1).encode()])
 
 
 def content_digest(place: Place, codes: Iterable[str] = ("label", "split")) -> str:

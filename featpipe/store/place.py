@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -106,7 +107,8 @@ class LocalPlace:
 
     @property
     def beside(self) -> LocalPlace:
-        return LocalPlace(self.path.with_name(self.path.name + BESIDE), fsync=self.fsync)
+        path = self.path if self.path.name not in ("", "..") else Path(os.path.abspath(self.path))  # noqa: PTH100
+        return LocalPlace(path.parent / (path.name + BESIDE), fsync=self.fsync)
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -169,6 +171,9 @@ class LocalPlace:
             return None if written is None else probe.stat().st_mtime - written
         except FileNotFoundError:
             return None
+        except OSError:  # who may only look has no clock but the own
+            written = self.modified(key)
+            return None if written is None else time.time() - written
         finally:
             with suppress(OSError):
                 probe.unlink()

@@ -476,3 +476,21 @@ def test_an_unexpected_error_is_told_without_a_traceback(
 def test_amounts_of_memory_are_read(text: str, size: int, folder: Path, featpipe: Any) -> None:
     plan = json.loads(featpipe("plan", folder / "pipeline.yaml", "--json", "--memory", text, "--threads", "1").out)
     assert plan["memory"]["limit"] == size
+
+
+def test_an_interrupted_command_ends_in_one_word(tmp_path: Path) -> None:
+    lines = [
+        "import asyncio, typer",
+        "from featpipe.cli.guard import guarded",
+        "loop = asyncio.new_event_loop()",
+        "app = typer.Typer()",
+        "@app.command()",
+        "@guarded",
+        "def wait() -> None:",
+        "    global task",
+        "    task = loop.create_task(asyncio.sleep(9))",
+        "    raise KeyboardInterrupt",
+        "app()",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

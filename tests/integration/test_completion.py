@@ -27,6 +27,7 @@ def home(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "features.zarr").mkdir()
+    (tmp_path / "features.zarr.run").mkdir()
     return tmp_path
 
 
@@ -62,7 +63,9 @@ def complete_in_bash(home: Path, line: str) -> list[str]:
         ("featpipe run f", ["fast.yml", "fine.yaml"]),
         ("featpipe run more/", ["more/other.yaml"]),
         ("featpipe run fine.yaml --log-format ", ["text", "json"]),
-        ("featpipe info f", ["features.zarr"]),
+        *((f"featpipe {command} f", ["features.zarr"]) for command in ("info", "report", "probe", "export", "verify")),
+        ("featpipe export features.zarr --format p", ["parquet"]),
+        ("featpipe run ~nobody-of-this-name/", []),
         ("featpipe run mo", []),  # a directory alone is left to bash, which adds no space after it
         ("featpipe run nowhere/", []),
         ("featpipe run ", ["bin/", "fast.yml", "fine.yaml", "more/"]),
