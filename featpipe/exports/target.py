@@ -78,6 +78,7 @@ def check_target(file: str | os.PathLike[str], form: str, *, overwrite: bool) ->
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a file or directory that becomes ``path`` when all is written, and vanishes if that fails."""
+    path = path.resolve() if path.is_dir() else path  # of a link to a directory, the directory is replaced
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
         yield temporary

@@ -307,6 +307,20 @@ def large_image(path: Path) -> Stack:
     return open_stack(path)
 
 
+def test_behind_a_link_what_was_exported_there_is_replaced(stack: Stack, tmp_path: Path) -> None:
+    texture = stack.select(branch="texture", scale=1)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "a.ome.zarr").symlink_to(tmp_path / "far" / "b.ome.zarr")
+    featpipe.export(texture, tmp_path / "far" / "b.ome.zarr", image=1)
+    second: Any = np.int64(2)
+    found = featpipe.export(texture, tmp_path / "a.ome.zarr", image=second, overwrite=True)
+    assert found["image"] == 2
+    assert [file.name for file in tmp_path.iterdir() if "ome" in file.name] == ["a.ome.zarr"]
+    assert [file.name for file in (tmp_path / "far").iterdir()] == ["b.ome.zarr"]
+    written = json.loads((tmp_path / "far" / "b.ome.zarr" / "zarr.json").read_text())
+    assert written["attributes"]["featpipe"]["exported"]["image"] == 2
+
+
 # -- what is refused, before any work ----------------------------------------------------------------------------------
 
 
