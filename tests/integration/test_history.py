@@ -84,6 +84,8 @@ def test_a_store_is_reported_on_from_within(
     done = featpipe("report", ".")
     assert (done.code, done.err) == (0, "")
     assert "<h1>out.zarr " in (store.parent / "out.report.html").read_text()
+    away = featpipe("report", ".", "-o", "s3://bucket/a.html")
+    assert away.err.startswith("s3://bucket/a.html: is no local file, and reports are. ")
     assert featpipe("unlock", ".").out == ". is not locked\n"
     assert featpipe("report", "/").err == "/: is not a feature stack. Give the directory that featpipe run wrote.\n"
 

@@ -353,8 +353,9 @@ def test_what_cannot_be_exported_is_told_in_words(
         with pytest.raises(FeatpipeError, match=words) as error:
             featpipe.export(source, tmp_path / name, **options)
         assert error.value.exit_code == 2
-    with pytest.raises(FeatpipeError, match="no local file"):
-        featpipe.export(stack, "s3://bucket/a.npz")
+    for place in ("s3://bucket/a.npz", Path("s3://bucket/a.npz")):
+        with pytest.raises(FeatpipeError, match=r"^s3://bucket/a\.npz: is no local file"):
+            featpipe.export(stack, place)
     monkeypatch.setitem(target.NEEDS, "parquet", ("no_such_package", "parquet"))
     with pytest.raises(FeatpipeError, match=r"featpipe\[parquet\]"):
         featpipe.export(stack, tmp_path / "a.parquet")
