@@ -17,7 +17,7 @@ from featpipe.store.dataset import Dataset
 from featpipe.store.fits import learned_banks
 from featpipe.store.format import FORMAT, read_header
 from featpipe.store.place import LocalPlace, Place, open_place
-from featpipe.store.read import Indices, StoredMap, read_matrix
+from featpipe.store.read import Indices, StoredMap, member, read_matrix
 from featpipe.store.select import compose, pick, select_features
 from featpipe.store.tree import open_tree
 
@@ -340,15 +340,14 @@ class Stack:
         return zarr.open_group(self.place.open_zarr(), mode="r")
 
     def _group(self, name: str) -> zarr.Group:
-        group: Any = self._root[name]
-        return group  # type: ignore[no-any-return]
+        group: zarr.Group = member(self._root, name)
+        return group
 
     def _array(self, name: str) -> npt.NDArray[Any]:
-        array: Any = self._root[name]
-        return np.asarray(array[...])
+        return np.asarray(member(self._root, name)[...])
 
     def _attributes(self, name: str) -> dict[str, Any]:
-        return dict(self._root[name].attrs)
+        return dict(member(self._root, name).attrs)
 
     def _wrong(self, what: str, change: str = "") -> StoreError:
         return StoreError(Problem(self.path, what, change))

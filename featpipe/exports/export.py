@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from featpipe.errors import Problem, SpecError, WriteError
+from featpipe.errors import Problem, SpecError, StoreError, WriteError
 from featpipe.exports.levels import find_image, find_levels
 from featpipe.exports.omezarr import write_omezarr
 from featpipe.exports.table import Listener, Table, provenance
@@ -68,6 +68,9 @@ def export(
         raise SpecError(Problem(name, what, change))
     path = check_target(file, form, overwrite=overwrite)
     stack = store if isinstance(store, Stack) else open_stack(store)
+    if stack.status != "complete":
+        change = "Run the pipeline again: it goes on where it stopped."
+        raise StoreError(Problem(stack.path, "is not complete.", change))
     if form == "ome-zarr":
         found = _write_image(stack, path, image, progress)
     else:
@@ -94,7 +97,6 @@ def _write_table(table: Table, path: Path, form: str) -> dict[str, Any]:
 
 
 def _write_image(stack: Stack, path: Path, asked: int | str | None, progress: Listener | None) -> dict[str, Any]:
-    stack.rows()  # a store that is not complete is refused
     image = find_image(stack, asked)
     levels, left_out = find_levels(stack, image)
     name, maps = str(stack.paths[image]), [level.name for level in levels]

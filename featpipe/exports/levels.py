@@ -74,7 +74,7 @@ def find_image(stack: Stack, asked: int | str | None) -> int:
             change = f"Choose it with --image: a row, 0 to {stack.n - 1}, or a path."
             raise StoreError(Problem(stack.path, f"has {len(readable)} images, and an OME-Zarr holds one.", change))
         return int(readable[0])
-    row = int(asked) if isinstance(asked, int) or asked.isdecimal() else -1
+    row = int(asked) if not isinstance(asked, str) or asked.isdecimal() else -1
     if not 0 <= row < stack.n:
         paths = stack.paths.tolist()
         if asked not in paths:

@@ -59,8 +59,8 @@ def check_target(file: str | os.PathLike[str], form: str, *, overwrite: bool) ->
     FeatpipeError
         If it lies nowhere, or in the way, or what would write it is not installed.
     """
-    if isinstance(file, str) and is_url(file):
-        raise SpecError(Problem(file, "is no local file, and exports are.", "Export to a file, and upload it."))
+    if is_url(url := str(file)) or is_url(url := url.replace(":/", "://", 1)):  # as before `Path` took a slash
+        raise SpecError(Problem(url, "is no local file, and exports are.", "Export to a file, and upload it."))
     path = Path(file)
     if not path.absolute().parent.is_dir():
         raise SpecError(Problem(str(path), "its directory does not exist.", "Make it, or choose another place."))
@@ -78,6 +78,7 @@ def check_target(file: str | os.PathLike[str], form: str, *, overwrite: bool) ->
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a file or directory that becomes ``path`` when all is written, and vanishes if that fails."""
+    path = path.resolve() if path.is_dir() else path  # of a link to a directory, the directory is replaced
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
         yield temporary

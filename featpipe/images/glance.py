@@ -47,6 +47,7 @@ class Glance:
     """
 
     def __init__(self, images: Images, most_pixels: int = MOST_PIXELS) -> None:
+        self.allowed = images.max_pixels
         self.images = images.model_copy(update={"max_pixels": min(images.max_pixels, most_pixels)})
 
     def why_not(self) -> str:
@@ -159,11 +160,13 @@ class Glance:
         return row
 
     def _check_size(self, row: int, images: Images, part: Spans | None) -> None:
-        """Refuse to read whole what only its parts make small enough."""
-        if part is not None:
-            return
-        header = read_header(opener(self._medium, row, head=True), images)
-        self._check_area(*region_shape(images, header.shape(images.orientation)))
+        """Refuse what is too large, by the limit of the pipeline or, in other words, by the lower one of a glance."""
+        own = images.model_copy(update={"max_pixels": self.allowed})
+        header = read_header(opener(self._medium, row, head=True), own)
+        if not header.by_parts(images.orientation):
+            self._check_area(header.height, header.width)
+        elif part is None:
+            self._check_area(*region_shape(images, header.shape(images.orientation)))
 
     def _check_area(self, height: int, width: int) -> None:
         if height * width > self.images.max_pixels:

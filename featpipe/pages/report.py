@@ -62,6 +62,8 @@ def default_file(store: str) -> Path:
 
 def check_file(file: str | os.PathLike[str]) -> None:
     """Raise `StoreError` if a report cannot be written there, before any work."""
+    if is_url(url := str(file)) or is_url(url := url.replace(":/", "://", 1)):  # as before `Path` took a slash
+        raise StoreError(Problem(url, "is no local file, and reports are.", "Write it to a file, and upload it."))
     path = Path(file)
     if path.suffix.lower() not in (".html", ".htm"):
         raise StoreError(Problem(str(path), "is not the name of a page.", "End it in .html."))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from featpipe.errors import Problem, StoreError
 from featpipe.geometry.grid import cut
 from featpipe.kernels.bank import Labels
 from featpipe.store.coordinates import Coordinate, decode_labels
@@ -18,6 +19,22 @@ from featpipe.store.format import FEATURES
 Indices = npt.NDArray[np.intp]
 READ_BYTES = 32 << 20
 """Features that one read brings, about, if many are wanted."""
+
+
+def member(group: zarr.Group, name: str) -> Any:
+    """Return a group or an array by its path in a group.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, as in a store that is just being made.
+    """
+    try:
+        return group[name]
+    except KeyError:
+        what = f"has no {name}: it is not all there, as while a run begins."
+        place = str(group.store_path).removeprefix("file://")
+        raise StoreError(Problem(place, what, "Wait for that run, or run the pipeline again.")) from None
 
 
 class StoredMap:
@@ -44,7 +61,7 @@ class StoredMap:
     @cached_property
     def zarr(self) -> Any:
         """The zarr.Array, with all its features."""
-        return self._group[FEATURES]
+        return member(self._group, FEATURES)
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -94,7 +111,7 @@ class StoredMap:
     def labels(self) -> tuple[Labels, ...]:
         """What is known of every feature."""
         names = str(self._group.attrs.get("coordinates", "")).split()
-        found: list[Any] = [self._group[name] for name in names]
+        found: list[Any] = [member(self._group, name) for name in names]
         coordinates = [
             Coordinate(name, np.asarray(array[...]), array.attrs.asdict())
             for name, array in zip(names, found, strict=True)
@@ -119,7 +136,7 @@ class StoredMap:
     @property
     def relative(self) -> bool:
         """Whether ``y`` and ``x`` are fractions of the image, rather than its pixels."""
-        return str(self._group["y"].attrs.get("units")) != "pixel"
+        return str(member(self._group, "y").attrs.get("units")) != "pixel"
 
     def columns(self) -> list[dict[str, Any]]:
         """Return what stands in every column when one image's map is flattened: map, cell (y, x), and labels."""
@@ -178,8 +195,7 @@ class StoredMap:
         return self.zarr.oindex[key] if fancy else self.zarr[key]
 
     def _read(self, name: str) -> npt.NDArray[Any]:
-        array: Any = self._group[name]
-        return np.asarray(array[...])
+        return np.asarray(member(self._group, name)[...])
 
     def _take(self, values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(values) if self.chosen is None else tuple(values[i] for i in self.chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from PIL import Image
 
 from featpipe.pages.facts import gather_facts
 from featpipe.pages.report import make_report
+from featpipe.store.create import create_store
 from featpipe.store.history import History
 from featpipe.store.place import LocalPlace
 from tests.integration.commands import Done
+from tests.unit.store_examples import attributes, make_collection, own_pairs, stacked_pairs
 
 LAYERS = [{"convolve": {"bank": "sobel"}}, {"pool": {"mean": "global"}}]
 
@@ -59,6 +62,21 @@ def test_what_another_version_left_beside_a_store_does_not_spoil_its_page(store:
     assert History(LocalPlace(store)).probes() == []
 
 
+def test_what_is_not_all_there_is_told_in_words(tmp_path: Path, featpipe: Callable[..., Done]) -> None:
+    whole, part = tmp_path / "whole.zarr", tmp_path / "part.zarr"
+    create_store(LocalPlace(whole), [*stacked_pairs(), *own_pairs()], make_collection(), attributes())
+    files = sorted((file for file in whole.rglob("*") if file.is_file()), key=lambda file: file.stat().st_mtime_ns)
+    for kept in (1, 9, 14, 20, 36, 70):  # as a run leaves it that was killed at once
+        shutil.rmtree(part, ignore_errors=True)
+        for file in files[:kept]:
+            (part / file.relative_to(whole)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, part / file.relative_to(whole))
+        for command in ("info", "report"):
+            done = featpipe(command, part, "-q") if command == "report" else featpipe(command, part)
+            assert done.code == 2 or (command, kept) == ("info", 70), (command, kept)
+            assert done.code == 0 or "it is not all there, as while a run begins. Wait for that run" in done.err
+
+
 def test_a_store_is_reported_on_from_within(
     store: Path, featpipe: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +84,8 @@ def test_a_store_is_reported_on_from_within(
     done = featpipe("report", ".")
     assert (done.code, done.err) == (0, "")
     assert "<h1>out.zarr " in (store.parent / "out.report.html").read_text()
+    away = featpipe("report", ".", "-o", "s3://bucket/a.html")
+    assert away.err.startswith("s3://bucket/a.html: is no local file, and reports are. ")
     assert featpipe("unlock", ".").out == ". is not locked\n"
     assert featpipe("report", "/").err == "/: is not a feature stack. Give the directory that featpipe run wrote.\n"
 
