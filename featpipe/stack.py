@@ -15,8 +15,8 @@ from featpipe.errors import Problem, StoreError
 from featpipe.spec.words import suggest
 from featpipe.store.dataset import Dataset
 from featpipe.store.fits import learned_banks
-from featpipe.store.format import FORMAT, read_header
-from featpipe.store.place import LocalPlace, Place, open_place
+from featpipe.store.format import FORMAT, no_stack, read_header
+from featpipe.store.place import Place, open_place
 from featpipe.store.read import Indices, StoredMap, member, read_matrix
 from featpipe.store.select import compose, pick, select_features
 from featpipe.store.tree import open_tree
@@ -53,9 +53,7 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
     place = open_place(path)
     header = read_header(place)
     if header is None:
-        if next(place.files(), None) is None and not (isinstance(place, LocalPlace) and place.path.exists()):
-            raise StoreError(Problem(str(place), "there is no such file or directory.", "Make it with featpipe run."))
-        raise StoreError(Problem(str(place), "is not a feature stack.", "Give the directory that featpipe run wrote."))
+        raise no_stack(place)
     if header["format"] > FORMAT:
         what = f"is of format {header['format']}; this featpipe reads format {FORMAT}."
         raise StoreError(Problem(str(place), what, "Upgrade featpipe."))
@@ -137,7 +135,7 @@ class Stack:
 
     def __getitem__(self, name: str) -> FeatureMap:
         """Return a map by its name, ``texture/scale1``, or one image's own, ``images/7/texture/scale1``."""
-        own = name.split("/", 2)
+        own = str(name).split("/", 2)
         if own[0] == "images" and len(own) == 3 and own[1].isdecimal():
             return self._own_map(int(own[1]), own[2])
         self._check_name(name)
@@ -146,10 +144,12 @@ class Stack:
             raise self._wrong(what, f'Use stack.image(n)["{name}"].')
         return FeatureMap(self._group(name), name, self._chosen[name])
 
-    def image(self, n: int) -> dict[str, FeatureMap]:
-        """Return one image's own maps; there are none where all images have one shape."""
-        if not -self.n <= n < self.n:
-            raise self._wrong(f"has no image {n}.", f"There are {self.n}, from 0.")
+    def image(self, n: int | str) -> dict[str, FeatureMap]:
+        """Return the own maps of an image, by its row or its path; there are none where all images have one shape."""
+        if isinstance(n, str) and n in (paths := self.paths.tolist()):
+            n = paths.index(n)
+        if isinstance(n, str) or not -self.n <= n < self.n:
+            raise self._wrong(f"has no image {n!r}.", f"There are {self.n}, from 0; stack.paths has their names.")
         n %= self.n
         names = [name for name in self._chosen if not self._facts[name]["stacked"]]
         if not names:
@@ -354,7 +354,8 @@ class Stack:
 
     def _check_name(self, name: str) -> None:
         if name not in self._chosen:
-            change = suggest(name, self._chosen) or f"There are {', '.join(self._chosen)}."
+            near = suggest(name, self._chosen) if "/" in str(name) else ""
+            change = near or f"There are {', '.join(self._chosen)}."
             raise self._wrong(f"has no map {name!r}.", change)
 
     def _own_map(self, n: int, name: str) -> FeatureMap:

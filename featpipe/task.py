@@ -20,21 +20,13 @@ from featpipe.errors import ImageError
 from featpipe.geometry.axis import Span
 from featpipe.images.reader import Reader
 from featpipe.plan.layout import array_plan, block_spans
-from featpipe.plan.model import Plan, Task
+from featpipe.plan.model import Failure, Plan, Task
 from featpipe.plan.program import ROOT
 from featpipe.plan.schedule import make_schedule, node_shapes
 from featpipe.store.shard import Shard, to_stored
 from featpipe.store.write import NoWriter, StoreWriter
 
 Float32 = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that gave no features, and why."""
-
-    image: int
-    reason: str
 
 
 @dataclass(frozen=True)

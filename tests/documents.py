@@ -50,9 +50,10 @@ MACHINE = (
     rf"\b{NUMBER} (ms|s|min|h)(?=$|\n| ·)",
     rf"(?<=[\s(]){NUMBER} threads?",
     rf"{SIZE}(?= (at most|that it may use|for the process|for a task))",
-    rf"{SIZE}(?= on disk)|(?<=on disk ){SIZE} \(.*? smaller\)",
+    rf"{SIZE}(?= on disk)|(?<=on disk ){SIZE}( \(.*? smaller\))?",
     r"(?<=a task: )(.|\n)*?(?=\n\S|\n\n|\Z)",
     rf"(?<=shards \(){SIZE}",
+    rf"(?<=\(){SIZE}(?=\)$)",
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*",
     r"(?<=featpipe )\d+\.\d+\.\d+",
 )

@@ -63,7 +63,7 @@ def say_problems(problems: Iterable[Problem]) -> None:
 def waiting(text: str, *, quiet: bool = False) -> Iterator[None]:
     """Show that something is under way, on a terminal."""
     console = messages()
-    if quiet or not console.is_terminal:
+    if quiet or not console.is_terminal or console.is_dumb_terminal:
         yield
         return
     with console.status(text):

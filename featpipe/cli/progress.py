@@ -230,7 +230,7 @@ def run_progress(*, quiet: bool, log_format: str = "text") -> Iterator[Progress 
         yield JsonProgress()
         return
     console = messages()
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield LineProgress()
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -248,7 +248,7 @@ def run_progress(*, quiet: bool, log_format: str = "text") -> Iterator[Progress 
 def count_progress(what: str, *, quiet: bool) -> Iterator[Any]:
     """Give a function of (done, in all) that shows how far something is; None where nothing is to be shown."""
     console = messages()
-    if quiet or not console.is_terminal:
+    if quiet or not console.is_terminal or console.is_dumb_terminal:
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -301,7 +301,7 @@ def stage_progress(*, quiet: bool) -> Iterator[Any]:
         yield None
         return
     console = messages()
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield StageLines()
         return
     from rich.progress import BarColumn, Progress, TextColumn

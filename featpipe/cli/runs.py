@@ -122,8 +122,12 @@ def unlock(
     force: Annotated[bool, typer.Option("--force", help="Also if its run seems to be alive.")] = False,
 ) -> None:
     """Remove the lock that a run has left which died; one that is alive keeps it."""
+    from featpipe.errors import Problem, StoreError
     from featpipe.store.lock import StoreLock, described
     from featpipe.store.place import open_place
 
-    holder = StoreLock(open_place(store)).break_stale(force=force)
+    place = open_place(store)
+    holder = StoreLock(place).break_stale(force=force)
+    if holder is None and next(place.files(), None) is None:
+        raise StoreError(Problem(str(place), "there is no store here, and no lock."))
     typer.echo(f"{store} is not locked" if holder is None else f"removed the lock of {described(holder)}")

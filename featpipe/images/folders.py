@@ -94,10 +94,18 @@ def missing(path: Path) -> SourceError:
         parent = parent.parent
     lost = path.relative_to(parent).parts[0] if path != parent else path.name
     try:
-        hint = nearest(lost, (entry.name for entry in parent.iterdir())) if parent.is_dir() else f"{parent} is a file."
+        hint = nearest(lost, _sources(parent)) if parent.is_dir() else f"{parent} is a file."
     except OSError:
         hint = ""
     return source_error("path", f"no such file or directory: {path}.", hint)
+
+
+def _sources(folder: Path) -> Iterator[str]:
+    """Give the names in a folder that images may be read from."""
+    for entry in folder.iterdir():
+        known = is_image_name(entry.name) or holder_kind(entry.name) or entry.suffix.lower() in {".csv", ".npy"}
+        if known or entry.is_dir():
+            yield entry.name
 
 
 def is_image_name(name: str) -> bool:

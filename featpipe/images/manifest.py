@@ -73,7 +73,8 @@ def normal_path(path: str) -> str:
 
 def _check_header(manifest: str, names: list[str]) -> list[str]:
     if "path" not in names:
-        hint = nearest("path", names) or "Call the column with the files' paths so."
+        split = "Separate the columns by commas." if len(names) == 1 and any(c in names[0] for c in ";\t") else ""
+        hint = split or nearest("path", names) or "Call the column with the files' paths so."
         raise source_error("path", f"{manifest} has no column path; its first row reads: {', '.join(names)}.", hint)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -84,9 +84,9 @@ def channel_pages(xml: str, pages: int) -> list[int] | None:
     except (expat.ExpatError, ValueError):
         return None
     if described.companion or len(described.others | {described.own} - {""}) > 1:
-        raise Refused("is an OME-TIFF of several files; one is read. Convert it to one file (bfconvert)")
+        raise Refused("is an OME-TIFF of several files; it may have one. Convert it to one file (bfconvert)")
     if described.images > 1:
-        raise Refused(f"is an OME-TIFF of {described.images} images; one is read. Split it (bfconvert -series 0)")
+        raise Refused(f"is an OME-TIFF of {described.images} images; it may have one. Split it (bfconvert -series 0)")
     depth, times = described.sizes.get("Z", 1), described.sizes.get("T", 1)
     if depth > 1 or times > 1:
         change = "Split it (bfconvert -z 0 -timepoint 0), or make it an .npy stack"

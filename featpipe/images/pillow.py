@@ -37,7 +37,7 @@ def open_webp(file: BinaryIO) -> Opened:
 def _header(name: Format, image: Any, scratch: int) -> Header:
     frames = getattr(image, "n_frames", 1)
     if frames != 1:
-        raise Refused(f"is an animation of {frames} frames; one is read")
+        raise Refused(f"is an animation of {frames} frames; it may have one")
     if image.mode not in _DTYPES:
         raise Refused(f"is a {name} of mode {image.mode}; {', '.join(_DTYPES)} are read")
     channels = 1 if image.mode in {"1", "L"} else 3

@@ -32,7 +32,7 @@ def open_png(file: BinaryIO) -> Opened:
         elif name == b"eXIf":
             orientation = exif_orientation(data)
         elif name == b"acTL" and data[:4] != b"\0\0\0\1":
-            raise Refused(f"is an animation of {int.from_bytes(data[:4], 'big')} frames; one is read")
+            raise Refused(f"is an animation of {int.from_bytes(data[:4], 'big')} frames; it may have one")
         file.seek(length - len(data) + 4, 1)
     if len(head) != 13:
         raise Refused("not a readable PNG (no IHDR)")

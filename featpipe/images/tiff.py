@@ -66,7 +66,7 @@ def _header(page: Any) -> Header:
     if page.dtype is None or page.dtype.kind not in "buif":
         raise Refused(f"is a TIFF of {page.dtype or 'unknown'} samples; integers and floats are read")
     if page.imagedepth != 1:
-        raise Refused(f"is a volume of {page.imagedepth} planes; one is read")
+        raise Refused(f"is a volume of {page.imagedepth} planes; it may have one")
     if name in {"SEPARATED", "PALETTE"} and page.dtype != np.uint8 and (name == "SEPARATED" or page.dtype.kind != "u"):
         raise Refused(f"is a {name} TIFF of {page.dtype} samples; uint8 is read")
     tiling(page)

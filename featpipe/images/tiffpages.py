@@ -70,7 +70,9 @@ def list_directories(file: BinaryIO) -> list[Directory]:
             if at in seen:
                 raise Refused("not a readable TIFF (its pages follow each other in a circle)")
             if len(found) == _MOST_PAGES:
-                raise Refused(f"has more than {_MOST_PAGES:,} pages; one is read. Split it, or make it an .npy stack")
+                raise Refused(
+                    f"has more than {_MOST_PAGES:,} pages; it may have one. Split it, or make it an .npy stack"
+                )
             seen.add(at)
             directory, tags, at = _read_directory(file, at, form)
             spent += directory.numbers + _TAG_COST * tags
@@ -131,8 +133,8 @@ def choose_pages(tiff: Any, directories: list[Directory]) -> list[int]:
     if first.is_svs and full[0] == 0:  # its thumbnail, lower levels, label and macro image follow
         return [0]
     if len(full) > 1:
-        raise Refused(f"has {len(directories)} pages; one is read. Split it, or make it an .npy stack")
+        raise Refused(f"has {len(directories)} pages; it may have one. Split it, or make it an .npy stack")
     frames = (tiff.imagej_metadata or {}).get("images", 1) if tiff.is_imagej else 1
     if frames > 1:
-        raise Refused(f"has {frames} frames; one is read. Split it, or make it an .npy stack")
+        raise Refused(f"has {frames} frames; it may have one. Split it, or make it an .npy stack")
     return full

@@ -43,15 +43,24 @@ def _name(file: Traversable) -> str:
 
 
 DIGEST = _digest()
+unkept: list[str] = []
+"""Kernels for which there is no directory to keep them in: both this package's and the user's cannot be written."""
 
 
 def kernel(*arguments: Any) -> Callable[[Function], Function]:
     """Compile a function of these argument types that returns nothing; see the module."""
-    compile_function = njit(types.void(*arguments), nogil=True, cache=True, error_model="numpy")
+    signature = types.void(*arguments)
 
     def compile_named(function: Function) -> Function:
         function.__qualname__ += f"_{DIGEST}"
-        compiled: Function = compile_function(function)
+        compiled: Function
+        try:
+            compiled = njit(signature, nogil=True, cache=True, error_model="numpy")(function)
+        except RuntimeError as error:
+            if "no locator available" not in str(error):
+                raise
+            unkept.append(function.__qualname__)
+            compiled = njit(signature, nogil=True, error_model="numpy")(function)
         return compiled
 
     return compile_named

@@ -136,4 +136,7 @@ def _refuse_too_large(plan: Plan) -> None:
 
 
 def _bytes_text(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.{2 if unit == 2**30 else 1}f} {name}"
+    return f"{size} B"

@@ -15,6 +15,14 @@ from featpipe.plan.program import Program
 from featpipe.spec.pipeline import Pipeline
 
 
+@dataclass(frozen=True)
+class Failure:
+    """An image that gave no features, and why."""
+
+    image: int
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class ArrayPlan:
     """One zarr array of features: a stacked map, or one image's own map."""

@@ -76,9 +76,13 @@ def make_parts(stack: Stack, train: str, test: str, validation: float, seed: int
     codes = np.full(len(stack.classes), -1, np.int64)
     codes[present] = np.arange(len(present))
     labels = np.where(stack.labels >= 0, codes[stack.labels], -1)
+    drawn = draw_validation(rows[train], labels, validation, seed)
+    if validation and not len(drawn):
+        what = f"has no class with two images in the split {train!r}, so no part of them can choose the strength."
+        raise StoreError(Problem(str(stack.path), what, "Add images, or give one strength (--strength 1)."))
     return Parts(
         train=rows[train],
-        validation=draw_validation(rows[train], labels, validation, seed),
+        validation=drawn,
         test=rows[test],
         labels=labels,
         classes=tuple(stack.classes[code] for code in present),

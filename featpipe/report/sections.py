@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Group, JustifyMethod, RenderableType
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -49,6 +50,45 @@ def make_table(*columns: str, right: Sequence[str] = (), wrap: str = "") -> Tabl
         justify: JustifyMethod = "right" if name in right else "left"
         table.add_column(name, justify=justify, overflow="fold", no_wrap=wrap not in ("", name))
     return table
+
+
+class Fitting:
+    """A table that goes without some columns where the terminal is too narrow for all of them.
+
+    Parameters
+    ----------
+    columns : sequence of str
+    rows : iterable of sequence of cells
+    spare : sequence of str
+        Columns that may go, the least needed first.
+    right, wrap
+        As of `make_table`.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[RenderableType]],
+        spare: Sequence[str],
+        right: Sequence[str] = (),
+        wrap: str = "",
+    ) -> None:
+        self.columns, self.rows, self.spare, self.right, self.wrap = columns, list(rows), spare, right, wrap
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbound = options.update(width=10_000)
+        for left_out in range(len(self.spare) + 1):
+            table = self._table(self.spare[:left_out])
+            if Measurement.get(console, unbound, table).maximum <= options.max_width:
+                break
+        yield table
+
+    def _table(self, without: Sequence[str]) -> Table:
+        kept = [i for i, name in enumerate(self.columns) if name not in without]
+        table = make_table(*(self.columns[i] for i in kept), right=self.right, wrap=self.wrap)
+        for row in self.rows:
+            table.add_row(*(row[i] for i in kept))
+        return table
 
 
 def titled(title: str, more: str, table: RenderableType) -> RenderableType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from featpipe.report.sections import code, make_table, section, spaced, titled
+from featpipe.report.sections import Fitting, code, make_table, section, spaced, titled
 from featpipe.report.store import label_texts
 from featpipe.report.units import (
     brief_text,
@@ -48,7 +49,7 @@ def render_run(facts: Facts) -> RenderableType:
 def render_store(facts: Facts) -> RenderableType:
     """Return what a store holds for people."""
     parts: list[RenderableType] = [section("Store", _store_lines(facts)), section("Images", _store_images(facts))]
-    parts += [_stored_map(one) for one in facts["maps"]]
+    parts += [_stored_map(one, complete=facts["status"] == "complete") for one in facts["maps"]]
     if facts["learned"]:
         parts.append(section("Learned", map(_learned, facts["learned"])))
     return spaced(parts)
@@ -126,33 +127,31 @@ def _reason(name: str, why: str) -> str:
 
 
 def _layers(branch: Facts, dtype: str) -> RenderableType:
-    table = make_table(
-        "layer",
-        "output y×x×k",
-        "window",
-        "stride",
-        "halo",
-        "weights",
-        "FLOP/image",
-        "≈ time",
+    table = Fitting(
+        ("layer", "output y×x×k", "window", "stride", "halo", "weights", "FLOP/image", "≈ time"),
+        map(partial(_layer, branch["map"]), branch["layers"]),
+        spare=("weights", "FLOP/image", "halo", "stride", "≈ time", "window"),
         right=("weights", "FLOP/image", "≈ time"),
         wrap="layer",
     )
-    for layer in branch["layers"]:
-        name = Text(layer["layer"])
-        if layer["stored_as"] not in (None, branch["map"]):
-            name.append(" → saved", style="dim")
-        table.add_row(
-            name,
-            _tight(layer),
-            shape_text(layer["window"]) if layer["window"] else "cell",
-            _pair(layer["stride"]) if layer["stride"] else "",
-            _halo(layer["halo"]) if layer["halo"] else "",
-            _weights(layer),
-            scaled_text(layer["flop_per_image"]) if layer["flop_per_image"] else "",
-            brief_text(layer["seconds_per_image"]),
-        )
     return titled(f"{branch['branch']}, scale {branch['scale']}", f"computed in float32, stored as {dtype}", table)
+
+
+def _layer(result: str, layer: Facts) -> list[RenderableType]:
+    """Return a layer's cells; ``result`` is the map that the last layer makes."""
+    name = Text(layer["layer"])
+    if layer["stored_as"] not in (None, result):
+        name.append(" → saved", style="dim")
+    return [
+        name,
+        _tight(layer),
+        shape_text(layer["window"]) if layer["window"] else "cell",
+        _pair(layer["stride"]) if layer["stride"] else "",
+        _halo(layer["halo"]) if layer["halo"] else "",
+        _weights(layer),
+        scaled_text(layer["flop_per_image"]) if layer["flop_per_image"] else "",
+        brief_text(layer["seconds_per_image"]),
+    ]
 
 
 def _tight(facts: Facts) -> str:
@@ -171,17 +170,24 @@ def _halo(halo: Sequence[Sequence[int]]) -> str:
 
 
 def _maps(store: Facts) -> RenderableType:
-    right = ("shards", "size", "total")
-    table = make_table("map", "shape", "shards", "shard", "size", "total", right=right, wrap="shape")
-    for one in store["maps"]:
-        table.add_row(
+    rows = (
+        [
             one["map"],
             _tight(one),
             f"{one['shards']:,}",
             shape_text(one["shard"]),
             bytes_text(one["shard_bytes"]),
             bytes_text(one["bytes"]),
-        )
+        ]
+        for one in store["maps"]
+    )
+    table = Fitting(
+        ("map", "shape", "shards", "shard", "size", "total"),
+        rows,
+        spare=("shard", "size", "shards"),
+        right=("shards", "size", "total"),
+        wrap="shape",
+    )
     parts: list[RenderableType] = [titled("Store", f"{store['path']}, {store['dtype']}", table)]
     apart = [one["map"] for one in store["maps"] if not one["stacked"]]
     notes = [f"An array for each image, as the images differ in size: {', '.join(apart)}."] if apart else []
@@ -197,8 +203,10 @@ def _run(facts: Facts) -> Iterator[str]:
         pieces.append(f"blocks of {shape_text(facts['block'])} px")
     threads = count_text(facts["memory"]["threads"], "thread")
     yield f"{count_text(facts['tasks'], 'task')} ({', '.join(pieces)}) on {threads}"
+    flop = scaled_text(facts["flop"])
+    flop += "FLOP" if " " in flop else " FLOP"
     yield (
-        f"{scaled_text(facts['flop'])}FLOP · {bytes_text(facts['store']['bytes'])} of features before compression · "
+        f"{flop} · {bytes_text(facts['store']['bytes'])} of features before compression · "
         f"roughly {seconds_text(rough(facts['seconds_nominal']))}"
     )
 
@@ -228,6 +236,8 @@ def _run_lines(facts: Facts) -> Iterator[str]:
     yield facts["store"]
     if facts["status"] == "unchanged":
         yield f"It holds the features of these {count_text(facts['images'], 'image')} already, complete: nothing to do."
+        if facts["failed"]:
+            yield f"{facts['failed']:,} of them FAILED in an earlier run; --retry-failed tries them again."
         return
     done = facts["images"] - facts["failed"]
     if facts["status"] == "interrupted":
@@ -278,7 +288,7 @@ def _store_images(facts: Facts) -> Iterator[str]:
         yield f"{count_text(len(facts['failures']), 'image')} failed, e.g. {_reason(name, why)}"
 
 
-def _stored_map(one: Facts) -> RenderableType:
+def _stored_map(one: Facts, *, complete: bool) -> RenderableType:
     if "most" not in one:
         return titled(one["name"], "nothing yet", Text())
     many = "" if one["stacked"] else f", {count_text(one['arrays'], 'array')}, one for each image"
@@ -288,7 +298,8 @@ def _stored_map(one: Facts) -> RenderableType:
     grid.add_column(overflow="fold")
     grid.add_row("features", Text(f"{one['features']:,}: " + " · ".join(label_texts(one["labels"]))))
     grid.add_row("shards", Text(f"{shape_text(one['shard'])} of chunks {shape_text(one['chunk'])}"))
-    sizes = f"{bytes_text(one['bytes'])}, on disk {bytes_text(one['disk_bytes'])} ({ratio:.1f} times smaller)"
+    smaller = f" ({ratio:.1f} times smaller)" if complete and ratio >= 1.05 else ""
+    sizes = f"{bytes_text(one['bytes'])}, on disk {bytes_text(one['disk_bytes'])}{smaller}"
     grid.add_row("size", Text(sizes))
     return titled(one["name"], f"{shape_text(one['least'], one['most'])} {one['dtype']}{many}", grid)
 

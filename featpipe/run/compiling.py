@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 
@@ -11,9 +12,16 @@ LONG = 2.0
 
 def load_kernels(tell: Callable[[str], None]) -> None:
     """Import what computes; the first time on a machine that compiles, and says so."""
-    telling = threading.Timer(LONG, tell, ["compiling the kernels, once on this machine"])
+    telling = threading.Timer(LONG, lambda: tell(f"compiling the kernels, {_how_often()}"))
     telling.start()
     try:
         import featpipe.task  # noqa: F401
     finally:
         telling.cancel()
+
+
+def _how_often() -> str:
+    compiled = sys.modules.get("featpipe.kernels.compiled")
+    if getattr(compiled, "unkept", None):
+        return "every time, as no directory can be written to keep them; set NUMBA_CACHE_DIR to one of yours"
+    return "once on this machine"

@@ -12,10 +12,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from featpipe.graph.jobs import Crew
-from featpipe.plan.model import Plan
+from featpipe.plan.model import Failure, Plan
 
 if TYPE_CHECKING:
-    from featpipe.task import Failure, Receipt
+    from featpipe.task import Receipt
 
 
 class Progress(Protocol):

@@ -18,7 +18,7 @@ from featpipe.errors import ImageError, InterruptedRunError, Problem, RunError, 
 from featpipe.graph import Crew, ThreadWorkers, Workers
 from featpipe.plan.identity import plan_digests
 from featpipe.plan.layout import array_plans
-from featpipe.plan.model import Plan
+from featpipe.plan.model import Failure, Plan
 from featpipe.report.units import bytes_text
 from featpipe.run.compiling import load_kernels
 from featpipe.run.learning import learn
@@ -80,7 +80,7 @@ def run_plan(
     check_place(place)
     standing = look(place, plan, retry_failed=retry_failed)
     if standing.complete:
-        return RunReport(str(place), "unchanged", len(plan.collection), paths=plan.collection.paths)
+        return _Run(standing, None, max_failures, progress).unchanged()
     standing.check(overwrite=overwrite)
     with StoreLock(place).held() as lock:
         standing = look(place, plan, retry_failed=retry_failed, identities=standing.identities)
@@ -102,7 +102,7 @@ def run_plan(
 
 class _Run:
     def __init__(
-        self, standing: Standing, lock: StoreLock, max_failures: int | float | None, progress: Progress | None
+        self, standing: Standing, lock: StoreLock | None, max_failures: int | float | None, progress: Progress | None
     ) -> None:
         from featpipe.store.receipts import Journal
 
@@ -128,6 +128,13 @@ class _Run:
         self.failures: dict[int, str] = dict(plan.collection.unreadable)
         for receipt in standing.kept:
             self.failures.update(receipt.failures or {})
+
+    def unchanged(self) -> RunReport:
+        """Report a store that is complete already; failures of earlier runs count as they did then."""
+        self.check_failures()
+        self.report.status, self.report.resumed = "unchanged", 0
+        self.report.failures = self._failed()
+        return self.report
 
     def prepare(self) -> None:
         """Make the store ready for what it lacks: from here on it is one of this plan, and partial."""
@@ -198,7 +205,7 @@ class _Run:
     def _arrived(self, done: Receipt) -> None:
         from featpipe.store.receipts import Receipt as MapReceipt
 
-        if self.lock.lost.is_set():
+        if self.lock is not None and self.lock.lost.is_set():
             from featpipe.store.lock import described
 
             holder = described(self.lock.holder() or {})
@@ -252,13 +259,15 @@ class _Run:
             "workers": None if self.crew is None else self.crew.workers,
         }
 
+    def _failed(self) -> list[Failure]:
+        return [Failure(image, self.failures[image]) for image in sorted(self.failures)]
+
     def finish(self) -> RunReport:
         from featpipe.store.write import StoreWriter
-        from featpipe.task import Failure
 
         report = self.report
         report.phases = dict(self.phases)
-        report.failures = [Failure(image, self.failures[image]) for image in sorted(self.failures)]
+        report.failures = self._failed()
         if report.resumed + report.tasks < len(self.plan.tasks):
             report.status = "interrupted"
             return report

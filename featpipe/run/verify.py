@@ -19,7 +19,7 @@ from featpipe.run.standing import wanted_receipts
 from featpipe.spec.load import parse_pipeline
 from featpipe.store.create import read_failures
 from featpipe.store.fits import GROUP, StoreShelf, learned_banks
-from featpipe.store.format import read_header
+from featpipe.store.format import no_stack, read_header
 from featpipe.store.place import Place, open_place
 from featpipe.store.receipts import Receipt, read_receipts
 from featpipe.store.shard import Shard, check_shard, read_layout
@@ -67,7 +67,7 @@ def verify_store(
     place = open_place(path)
     header = read_header(place)
     if header is None:
-        raise StoreError(Problem(path, "is not a feature stack.", "Give the directory that featpipe run wrote."))
+        raise no_stack(place)
     if header.get("status") != "complete":
         raise StoreError(Problem(path, "is not complete.", "Run its pipeline again: it goes on where it stopped."))
     receipts = read_receipts(place, read_failures(place))

@@ -160,7 +160,9 @@ def _read_file(path: str | Path) -> tuple[Node, list[Problem]]:
             Problem(str(path), "there is no such file.", "featpipe init writes a first pipeline.")
         ) from None
     except IsADirectoryError:
-        raise SpecError(Problem(str(path), "is a directory.", "Give the pipeline file in it.")) from None
+        found = sorted([*Path(path).glob("*.yaml"), *Path(path).glob("*.yml")])[:3]
+        change = f"Give the pipeline file in it: {' or '.join(map(str, found))}." if found else "Give a pipeline file."
+        raise SpecError(Problem(str(path), "is a directory.", change)) from None
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or str(error)
         raise SpecError(Problem(repr(str(path)), f"cannot be read: {said}.")) from None

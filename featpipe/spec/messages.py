@@ -41,6 +41,9 @@ EXAMPLES = {
 }
 """How each key that can be missing is written; a key's own section comes first."""
 
+MAIN_KEYS: dict[str | int, str] = {"images": "path", "store": "path", "convolve": "bank", "pool": "max"}
+"""The key that a section is mostly about."""
+
 BOUNDS = {
     "greater_than": ("gt", "must be more than"),
     "greater_than_equal": ("ge", "must be at least"),
@@ -162,9 +165,19 @@ def _flaw(detail: Any, location: Location) -> Flaw:
             change = "Begin each item with '- '." if isinstance(detail["input"], Mapping) else ""
             return Flaw(f"must be a list, got {got}.", change)
         case "model_type" | "dict_type" | "model_attributes_type" | "mapping_type":
-            return Flaw(f"must be a mapping of keys to values, got {got}.")
+            return Flaw(f"must be a mapping of keys to values, got {got}.", _as_mapping(detail["input"], location))
         case _:
             return Flaw(f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, got {got}.")
+
+
+def _as_mapping(value: Any, location: Location) -> str:
+    """Return how a value that stands alone is written under its key."""
+    key = MAIN_KEYS.get(location[-1] if location else "")
+    if key is None or not isinstance(value, str | int) or isinstance(value, bool):
+        return ""
+    if location[-1] == "pool" and value in POOLINGS:
+        return f"Write pool: {{{value}: 2}}."
+    return f"Write {location[-1]}: {{{key}: {value}}}."
 
 
 def _literal_flaw(detail: Any, got: str) -> Flaw:

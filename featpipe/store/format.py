@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from featpipe.errors import Problem, StoreError
-from featpipe.store.place import Place
+from featpipe.store.place import LocalPlace, Place
 
 FORMAT = 1
 """Of the store's layout; raised when a reader of the old one would misread the new."""
@@ -57,6 +57,16 @@ def read_header(place: Place) -> dict[str, Any] | None:
     attributes = (read_node(place) or {}).get("attributes")
     header = attributes.get(KEY) if isinstance(attributes, dict) else None
     return header if isinstance(header, dict) and isinstance(header.get("format"), int) else None
+
+
+def no_stack(place: Place) -> StoreError:
+    """Return the error for a place without a feature stack; it names the stores that lie there, if there are any."""
+    local = isinstance(place, LocalPlace) and place.path.exists()
+    if not local and next(place.files(), None) is None:
+        return StoreError(Problem(str(place), "there is no such file or directory.", "Make it with featpipe run."))
+    inside = sorted(place.path.glob("*.zarr"))[:3] if isinstance(place, LocalPlace) else []
+    change = "Give the directory that featpipe run wrote" + (f": {' or '.join(map(str, inside))}." if inside else ".")
+    return StoreError(Problem(str(place), "is not a feature stack.", change))
 
 
 def write_header(place: Place, change: Mapping[str, Any]) -> None:

@@ -95,4 +95,4 @@ def _show(value: Any) -> str:
 def _advice(what: str, known: list[Any], wanted: Any) -> str:
     near = suggest(wanted, [value for value in known if isinstance(value, str)])
     listed = ", ".join(map(str, known[:SHOWN])) + (", …" if len(known) > SHOWN else "")
-    return f"{near} There are {listed}." if near else f"The {what}s there are: {listed or 'none'}."
+    return f"{near} There are {listed}." if near else f"There is {what} {listed}." if known else ""

@@ -197,6 +197,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
     "empty test split": ({"splits": [0] * 60}, (), ("no image in the split 'test'", "--test")),
     "one split twice": ({}, ("--test", "train"), ("'train' cannot both", "different splits")),
     "one class": ({"labels": [1] * 60}, (), ("images of the split 'train' are of one class, 'bee'", "images.labels")),
+    "an image of each class": (
+        {"labels": [0, 1, 2, 3] + [-1] * 56, "splits": [0, 0, 1, 1] + [1] * 56, "classes": ("a", "b", "c", "d")}, (),
+        ("no class with two images in the split 'train'", "--strength 1"),
+    ),
     "partial": ({"finish": False}, (), ("is not complete", "Run the pipeline again")),
     "unknown map": ({}, ("--map", "a/scale2"), ("no map 'a/scale2'", "Did you mean a/scale1?")),
     "unknown branch": ({}, ("--branch", "z"), ("no branch 'z'", "a, b")),

@@ -353,6 +353,10 @@ def test_too_many_failures_end_the_run_and_it_can_go_on(photos: Path) -> None:
     assert caught.value.exit_code == 1
     assert not (photos.parent / "out.zarr").exists()
     assert len(run(data, max_failures=0.2).failures) == 4
+    again = run(data)  # complete as the store is, what failed is told, and counts
+    assert (again.status, [one.image for one in again.failures]) == ("unchanged", [3, 4, 5, 17])
+    with pytest.raises(RunError, match="4 of 20 images failed, and 3 may"):
+        run(data, max_failures=3)
 
 
 def test_where_every_image_failed_the_next_run_tries_them_again(photos: Path) -> None:

@@ -152,6 +152,8 @@ def test_what_is_missing_is_named_with_what_there_is(tmp_path: Path) -> None:
     assert "Did you mean 'photos'?" in complaint(tmp_path / "photso" / "x")
     assert "no file matches" in complaint(tmp_path / "photos/*.jpg")
     assert "Did you mean 'photos'?" in complaint(tmp_path / "photo/*.jpg")
+    (tmp_path / "images.py").touch()  # near, but nothing that images are read from
+    assert "Did you mean" not in complaint(tmp_path / "images")
     (tmp_path / "empty").mkdir()
     assert "it holds no files. Files with these extensions are images: .bmp .jpeg" in complaint(tmp_path / "empty")
     for name in ("a.txt", "b.txt", "c"):

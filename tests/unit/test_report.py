@@ -14,13 +14,13 @@ from featpipe.cli.progress import LineProgress
 from featpipe.images.scan import scan
 from featpipe.plan.budget import Resources
 from featpipe.plan.build import make_plan
-from featpipe.plan.model import Plan
+from featpipe.plan.model import Failure, Plan
 from featpipe.report.plan import plan_facts
 from featpipe.report.run import group_failures, run_facts
 from featpipe.report.text import render_plan, render_run
 from featpipe.run import RunReport
 from featpipe.spec.load import parse_pipeline
-from featpipe.task import Failure, Receipt
+from featpipe.task import Receipt
 
 
 def plan_of(folder: Path, shape: tuple[int, ...] = (6, 100, 80), store: dict[str, Any] | None = None) -> Plan:
@@ -76,6 +76,18 @@ def test_windows_and_halos_of_layers_are_told(tmp_path: Path) -> None:
     assert "cell" in text
 
 
+def test_a_narrow_terminal_loses_columns_not_words(tmp_path: Path) -> None:
+    facts = plan_facts(plan_of(tmp_path))
+    heads = {width: text_of(render_plan(facts), width).splitlines() for width in (120, 76, 44)}
+    columns = {width: next(line for line in lines if "output" in line).split() for width, lines in heads.items()}
+    assert "weights" in columns[120]
+    assert "weights" not in columns[76]
+    assert {"layer", "output", "window", "stride"} <= set(columns[76])
+    assert columns[44][:2] == ["layer", "output"]
+    for lines in heads.values():
+        assert any("convolve" in line and facts["branches"][0]["layers"][0]["layer"] in line for line in lines)
+
+
 def test_memory_is_told_with_its_parts(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     memory = plan_facts(plan)["memory"]
@@ -124,6 +136,8 @@ def test_a_runs_end_is_told(tmp_path: Path) -> None:
     assert "2 of 6 tasks done" in interrupted
     assert "featpipe.open" not in interrupted
     assert "nothing to do" in runs.text("unchanged", 0)
+    failed = Runs(runs.plan, [Failure(2, "2: bad")]).text("unchanged", 0)
+    assert "1 of them FAILED in an earlier run; --retry-failed tries" in failed
 
 
 def test_many_reasons_are_told_in_part(tmp_path: Path) -> None:

@@ -584,7 +584,9 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         told(tmp_path / "none.yaml")
         == f"{tmp_path / 'none.yaml'}: there is no such file. featpipe init writes a first pipeline."
     )
-    assert told(tmp_path) == f"{tmp_path}: is a directory. Give the pipeline file in it."
+    assert told(tmp_path) == f"{tmp_path}: is a directory. Give the pipeline file in it: {large} or {latin}."
+    (tmp_path / "images").mkdir()
+    assert told(tmp_path / "images") == f"{tmp_path / 'images'}: is a directory. Give a pipeline file."
     assert told(latin) == f"{latin}:2: is not UTF-8: byte 0xe9. Save the file as UTF-8."
     assert "is larger than 16 MiB." in told(large)
     assert "cannot be read" in told("a\0b")

@@ -202,7 +202,11 @@ def test_a_mistyped_map_is_answered_with_the_nearest(stack: Stack) -> None:
     with pytest.raises(StoreError, match=r"has no map 'texture/scale3'\. Did you mean texture/scale1\?"):
         stack["texture/scale3"]
     with pytest.raises(StoreError, match=r"There are texture/scale1, corners/kept/scale2\."):
+        stack["texture"]
+    with pytest.raises(StoreError, match=r"There are texture/scale1, corners/kept/scale2\."):
         stack["zzz"]
+    with pytest.raises(StoreError, match="has no map 0"):
+        stack[0]  # type: ignore[index]
     with pytest.raises(StoreError, match=r"stacks its maps.*stack\[\"texture/scale1\"\]\[2\]"):
         stack.image(2)
     with pytest.raises(StoreError, match="the maps are stacked"):
@@ -219,6 +223,7 @@ def test_each_images_own_maps_are_found_by_its_number(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stack[f"images/{image}/own/scale1"][1:, ..., 2], expected[1:, ..., 2])
         np.testing.assert_array_equal(one.y, own_array(image).y)
     np.testing.assert_array_equal(stack.image(-1)["own/scale1"][...], values[N - 1])
+    np.testing.assert_array_equal(stack.image(stack.paths[N - 1])["own/scale1"][...], values[N - 1])
     chosen = stack.select(sigma=2, polarity=-1)
     np.testing.assert_array_equal(chosen.image(5)["own/scale1"][...], values[5][..., [3]])
     assert chosen.image(5)["own/scale1"].columns()[4] == {
@@ -228,6 +233,8 @@ def test_each_images_own_maps_are_found_by_its_number(tmp_path: Path) -> None:
         stack["own/scale1"]
     with pytest.raises(StoreError, match="no such image, or it cannot be read"):
         stack.image(BAD)
+    with pytest.raises(StoreError, match=r"has no image 'nosuch\.png'"):
+        stack.image("nosuch.png")
     with pytest.raises(StoreError, match=r"has no image 7\. There are 7, from 0"):
         stack.image(7)
 
@@ -281,12 +288,12 @@ def test_selections_narrow_one_another(stack: Stack, values: dict[str, Any]) -> 
     [
         ({"orientaton": 0}, r"no feature carries the label 'orientaton'\. Did you mean orientation\?"),
         ({"zzz": 0}, "The labels are bank, frequency, orientation, channel, size, sigma, polarity"),
-        ({"orientation": 30}, r"has no orientation 30\. The orientations there are: 0\.0, 45\.0\."),
+        ({"orientation": 30}, r"has no orientation 30\. There is orientation 0\.0, 45\.0\."),
         ({"channel": "gren"}, r"has no channel 'gren'\. Did you mean green\? There are red, green\."),
         ({"orientation": 0, "size": 3}, "no feature has orientation=0, size=3 at once"),
         ({"branch": "texure"}, r"has no branch 'texure'\. Did you mean texture\?"),
-        ({"scale": 8}, r"has no scale 8\. The scales there are: 1, 2\."),
-        ({"branch": "texture", "scale": 2}, r"has no scale 2\. The scales there are: 1\."),
+        ({"scale": 8}, r"has no scale 8\. There is scale 1, 2\."),
+        ({"branch": "texture", "scale": 2}, r"has no scale 2\. There is scale 1\."),
     ],
 )
 def test_a_selection_of_nothing_tells_what_there_is(stack: Stack, labels: dict[str, Any], said: str) -> None:
