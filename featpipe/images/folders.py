@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from featpipe.errors import SourceError
 from featpipe.images.header import EXTENSIONS
@@ -16,12 +16,20 @@ from featpipe.images.refusal import nearest, source_error
 _MAGIC = frozenset("*?[")
 
 
+class Chosen(NamedTuple):
+    """The images among the files of a place, or the files that hold images."""
+
+    names: list[str]
+    passed: str = ""
+    """What other files there are, in words."""
+
+
 def is_glob(path: Path) -> bool:
     """Tell whether a path has wildcards and is no file or directory that happens to be called so."""
     return not _MAGIC.isdisjoint(str(path)) and not path.exists()
 
 
-def list_directory(root: Path) -> list[str]:
+def list_directory(root: Path) -> Chosen:
     """Return the image files below ``root``, relative and sorted; hidden ones are left out.
 
     Where there are none, the files of one kind that hold images are returned instead: .parquet, .tar or .zip.
@@ -29,7 +37,7 @@ def list_directory(root: Path) -> list[str]:
     return choose_names(list(_walk(root)), f"in {root}")
 
 
-def choose_names(files: list[str], where: str) -> list[str]:
+def choose_names(files: list[str], where: str) -> Chosen:
     """Return the images among files, sorted, or the files of one kind that hold images."""
     found = sorted(name for name in files if is_image_name(name))
     kinds = Counter(kind for name in files if (kind := holder_kind(name)))
@@ -39,7 +47,7 @@ def choose_names(files: list[str], where: str) -> list[str]:
         packed = next((name for name in files if name.lower().endswith(PACKED)), "")
         what = f"no images {where}: {_instead(files)}."
         raise source_error("path", what, packed_advice(packed) if packed else _LOOKED_FOR)
-    return found
+    return Chosen(found, _others(files, found))
 
 
 def holder_kind(name: str) -> Literal["tar", "zip", "parquet", ""]:
@@ -56,7 +64,7 @@ def packed_advice(name: str) -> str:
     return f"{PurePath(name).name} can be read only from its beginning: unpack it to a .tar first (gunzip, unxz, …)."
 
 
-def list_glob(pattern: Path) -> tuple[Path, list[str]]:
+def list_glob(pattern: Path) -> tuple[Path, Chosen]:
     """Return the directory above a glob's first wildcard, and the image files that match, relative to it, sorted.
 
     ``*``, ``?`` and ``[...]`` stay within a name and skip hidden files; ``**`` spans any number of folders.
@@ -119,8 +127,21 @@ _LOOKED_FOR = f"Files with these extensions are images: {' '.join(sorted(EXTENSI
 def _instead(files: list[str]) -> str:
     if not files:
         return "it holds no files"
-    kinds = Counter(PurePath(name).suffix.lower() or "no extension" for name in files).most_common(5)
-    return f"it holds {len(files):,} other files (" + ", ".join(f"{n:,} {kind}" for kind, n in kinds) + ")"
+    return f"it holds {len(files):,} other files ({_kinds_text(files)})"
+
+
+def _others(files: list[str], chosen: list[str]) -> str:
+    count = len(files) - len(chosen)
+    if not count:
+        return ""
+    verb = "file that is no image by its name is" if count == 1 else "files that are no images by their names are"
+    return f"{count:,} {verb} passed over: {_kinds_text(set(files) - set(chosen))}"
+
+
+def _kinds_text(files: Iterable[str]) -> str:
+    kinds = Counter(PurePath(name).suffix.lower() or "no extension" for name in files)
+    most = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common(5))
+    return f"{most}, …" if len(kinds) > 5 else most
 
 
 def _walk(root: Path, depth: int | None = None) -> Iterator[str]:

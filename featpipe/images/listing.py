@@ -37,6 +37,8 @@ class Listing:
     held: npt.NDArray[np.int64] | None = None
     """(n,) bytes that reading an image holds in memory beside what its decoder takes."""
     odd_names: dict[int, str] = field(default_factory=dict)
+    passed: str = ""
+    """What other files there are, in words."""
 
 
 def list_files(root: Path, names: Sequence[str], columns: Mapping[str, Sequence[str]] | None = None) -> Listing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from featpipe.images import buckets, folders
@@ -23,20 +24,20 @@ def find_local(images: Images) -> Listing:
     """List a directory, a glob, a manifest, archives, tables or an image of this machine."""
     path = Path(images.path)
     if folders.is_glob(path):
-        root, names = folders.list_glob(path)
+        root, (names, passed) = folders.list_glob(path)
     elif path.is_dir():
-        root, names = path, folders.list_directory(path)
+        root, (names, passed) = path, folders.list_directory(path)
     elif path.suffix.lower() == ".csv":
         return list_files(path.parent, *_manifest(path))
     else:
         _check_kind(path.name, f"{path} is not a directory, {_KINDS}, .npy or .zarr.")
-        root, names = path.parent, [path.name]
+        root, names, passed = path.parent, [path.name], ""
     kind = folders.holder_kind(names[0])
     if kind == "parquet":
         listing = list_tables(str(root), names, images)
         # A table of paths is a manifest
         return listing if listing.kind == "parquet" else list_files(root, listing.paths, listing.columns)
-    return list_archives(str(root), names, kind) if kind else list_files(root, names)
+    return list_archives(str(root), names, kind) if kind else replace(list_files(root, names), passed=passed)
 
 
 def _manifest(path: Path) -> tuple[Sequence[str], Mapping[str, Sequence[str]]]:
@@ -60,23 +61,24 @@ def find_remote(images: Images) -> Listing:
     if pattern:
         address = address._replace(prefix=prefix)
         marks = buckets.list_marks(str(address))
-        names = folders.choose_names(folders.match_names(marks, pattern), f"match {pattern} at {address}")
+        names, passed = folders.choose_names(folders.match_names(marks, pattern), f"match {pattern} at {address}")
     elif name.lower().endswith(".csv"):
         return _remote_manifest(parent, name)
     elif _is_one(name):
         _check_kind(name, "")
-        address, names, marks = parent, [name], {}
+        address, names, marks, passed = parent, [name], {}, ""
     else:
         marks = buckets.list_marks(str(address))
         shown = [known for known in marks if not any(part.startswith(".") for part in known.split("/"))]
-        names = folders.choose_names(shown, f"at {address}")
+        names, passed = folders.choose_names(shown, f"at {address}")
     kind = folders.holder_kind(names[0])
     if kind == "parquet":
         listing = list_tables(str(address), names, images)
         return listing if listing.kind == "parquet" else _named(address, listing.paths, listing.columns)
     if kind:
         return list_archives(str(address), names, kind)
-    return buckets.list_objects(address, marks or buckets.find_marks(address, names), names)
+    listing = buckets.list_objects(address, marks or buckets.find_marks(address, names), names)
+    return replace(listing, passed=passed)
 
 
 def _remote_manifest(folder: Address, name: str) -> Listing:

@@ -94,7 +94,7 @@ def _collect(images: Images, listing: Listing) -> Collection:
         regions=parts, region_bytes=_part_bytes(good, images), digest=_digest(listing, labelling),
         stamps=_stamps(listing), found=listing.kind in {"files", "objects"} and listing.columns is None,
         dtype=_common_dtype(good), unreadable=unreadable, places=listing.places, odd_names=listing.odd_names,
-        origin=region_origin(images),
+        origin=region_origin(images), passed=listing.passed,
     )  # fmt: skip
 
 

@@ -44,7 +44,8 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources, 
     fits = [
         f"{request.title}: learned from {request.bank.patches:,} patches before the run" for request in program.fits
     ]
-    collection, notes = exclude_misfits(program, collection, pipeline.images.on_error)
+    collection, misfits = exclude_misfits(program, collection, pipeline.images.on_error)
+    notes = [*([f"{collection.passed}."] if collection.passed else []), *misfits]
     refuse_unequal_images(program, collection)
     kernels = weight_bytes(program, node_shapes(program, collection.shape))
     held = kernels + IMAGE_BYTES * len(collection)

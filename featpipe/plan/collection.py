@@ -83,6 +83,8 @@ class Collection:
     """Names of files that are not UTF-8, as the system gives them; ``paths`` shows their odd bytes as ``\\xe9``."""
     origin: tuple[int, int] = (0, 0)
     """Row and column, in the whole image, of the first pixel that the chain sees; zeros where parts are resized."""
+    passed: str = ""
+    """What other files there are beside the images, in words."""
 
     def __post_init__(self) -> None:
         if len(self.stamps) != len(self.paths):

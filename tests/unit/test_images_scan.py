@@ -60,6 +60,17 @@ def test_a_tree_is_listed_sorted_without_hidden_and_other_files(tmp_path: Path) 
     assert not collection.regions
 
 
+def test_files_that_are_passed_over_are_told(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png")
+    assert found(tmp_path).passed == ""
+    for name in ("a/2.heic", "a/3.HEIC", "notes.txt", ".hidden", "README"):
+        (tmp_path / name).touch()
+    told = "4 files that are no images by their names are passed over: 2 .heic, "
+    assert found(tmp_path).passed.startswith(told)
+    assert found(tmp_path / "a" / "*").passed.endswith("over: 2 .heic")
+    assert found(tmp_path / "a" / "*.png").passed == ""
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     save(tmp_path / "data/a/1.png")
     save(tmp_path / "elsewhere/2.png")
