@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.errors import FeatpipeError, Problem
+from featpipe.errors import FeatpipeError, Problem, SpecError
 from featpipe.kernels.bank import Bank, Kernel
 from featpipe.report.arrangement import arrange, label_text, varying
 
@@ -34,9 +34,9 @@ def check_drawing(file: str | os.PathLike[str], option: str = "--png") -> None:
         raise FeatpipeError(Problem(option, what, "pip install 'featpipe[pictures]'")) from None
     path = Path(file)
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise FeatpipeError(Problem(str(path), "is not the name of a picture.", "End it in .png (or .pdf, .svg)."))
+        raise SpecError(Problem(str(path), "is not the name of a picture.", "End it in .png (or .pdf, .svg)."))
     if not path.absolute().parent.is_dir():
-        raise FeatpipeError(Problem(str(path), "its directory does not exist.", "Make it, or choose another place."))
+        raise SpecError(Problem(str(path), "its directory does not exist.", "Make it, or choose another place."))
 
 
 def draw_bank(bank: Bank, file: str | os.PathLike[str]) -> None:
