@@ -121,10 +121,6 @@ def _stored(spec: Pipeline | None, request: FitRequest) -> FittedBank | None:
     if spec is None or is_url(spec.store.path) or not Path(spec.store.path).is_dir():
         return None
     from featpipe.store.fits import StoreShelf
-    from featpipe.store.format import KEY, read_node
     from featpipe.store.place import open_place
 
-    place = open_place(spec.store.path)
-    node = read_node(place, f"fits/{request.key}")
-    facts = (node or {}).get("attributes", {}).get(KEY)
-    return None if facts is None else StoreShelf(place, {request.key: facts.get("images")}).load(request)
+    return StoreShelf(open_place(spec.store.path)).load(request)

@@ -13,7 +13,7 @@ from featpipe.kernels.fitted import FittedBank
 from featpipe.plan.check import shape_problems
 from featpipe.plan.fitting import FitRequest
 from featpipe.plan.program import Program
-from featpipe.plan.resolve import make_program
+from featpipe.plan.resolve import make_learned, make_program
 from featpipe.plan.schedule import map_bytes, node_shapes, whole
 from featpipe.spec.load import parse_pipeline, read_pipeline
 from featpipe.spec.pipeline import Images, Pipeline
@@ -129,7 +129,7 @@ def resolve_chain(
         found: list[Problem] = []
         try:
             program = _program(layers, folder, at, channels, shelf)
-            found = _unlearned(program, shelf) or shape_problems(program, shape) or _too_much(program, shape)
+            found = _unlearned(program) or shape_problems(program, shape) or _too_much(program, shape)
         except FeatpipeError as error:
             found = list(error.problems)
         if not found:
@@ -137,13 +137,8 @@ def resolve_chain(
         problems = [*found, *problems]
         bad = [layer for problem in found if (layer := layer_of(problem.location, branch)) is not None]
         layers = layers[: min(bad)] if bad and min(bad) < len(layers) else []
-    program = Program(make_inputs(channels), (), ())
+    program = make_program({}, channels)
     return Chain(program, node_shapes(program, shape), problems)
-
-
-def make_inputs(channels: tuple[str, ...]) -> tuple[dict[str, str | int | float], ...]:
-    """Return the labels of an image's channels."""
-    return tuple({"channel": name} for name in channels)
 
 
 def layer_of(location: Location, branch: str) -> int | None:
@@ -171,21 +166,15 @@ def _program(layers: list[Any], folder: Path, at: tuple[str, int], channels: tup
     """Resolve a branch's layers at one scale, with the learned banks that are there."""
     branch, scale = at
     pipeline = _parse({"features": {branch: {"scales": [scale], "layers": layers}}}, folder)
-    program = make_program(pipeline.features, channels)
-    fitted: dict[str, FittedBank] = {}
-    while new := {one.key: bank for one in program.fits if one.key not in fitted and (bank := shelf(one))}:
-        fitted |= new
-        program = make_program(pipeline.features, channels, fitted)
-    return program
+    return make_learned(pipeline.features, channels, shelf)
 
 
-def _unlearned(program: Program, shelf: Shelf) -> list[Problem]:
+def _unlearned(program: Program) -> list[Problem]:
     problems = []
     for request in program.fits:
-        if shelf(request) is None:
-            what = f"learns its bank from a collection ({request.title}), and this page has one image."
-            change = "Run the pipeline, or learn it with featpipe fit and write bank: {file: bank.npz}."
-            problems.append(Problem(key_path(request.location), what, change, request.location))
+        what = f"learns its bank from a collection ({request.title}), and this page has one image."
+        change = "Run the pipeline, or learn it with featpipe fit and write bank: {file: bank.npz}."
+        problems.append(Problem(key_path(request.location), what, change, request.location))
     return problems
 
 

@@ -33,9 +33,6 @@ class Subject:
     """What ``images.path`` says of it in the pipeline."""
     kind: str
     """upload, example or file."""
-    row: int | None = None
-    images: Images | None = None
-    """Of a collection: where it is and how its files are found; None for a single file."""
     _read: tuple[Images, int, Example, str] | None = None
 
     def look(self, images: Images, most: int) -> tuple[Example, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,18 @@ def make_program(
     if builder.problems:
         raise PlanError(builder.problems)
     return Program(builder.channels, tuple(builder.nodes), tuple(builder.outputs), tuple(builder.fits.values()))
+
+
+def make_learned(
+    features: dict[str, Branch], channels: Sequence[str], load: Callable[[FitRequest], FittedBank | None]
+) -> Program:
+    """Resolve a pipeline with the learned banks that ``load`` has; what it lacks stays among the program's fits."""
+    fitted: dict[str, FittedBank] = {}
+    program = make_program(features, channels)
+    while new := {one.key: bank for one in program.fits if (bank := load(one)) is not None}:
+        fitted |= new
+        program = make_program(features, channels, fitted)
+    return program
 
 
 class _Builder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from featpipe.errors import PlanError, Problem, StoreError, key_path
@@ -10,12 +10,12 @@ from featpipe.kernels.fitted import FittedBank
 from featpipe.plan.fitting import FitRequest
 from featpipe.plan.identity import Identities
 from featpipe.plan.program import Program
-from featpipe.plan.resolve import make_program
+from featpipe.plan.resolve import make_learned
 from featpipe.run.learning import learn
 from featpipe.run.planning import default_resources, plan_run
 from featpipe.run.report import Progress
 from featpipe.spec.pipeline import Pipeline
-from featpipe.store.fits import StoreShelf, learned_banks
+from featpipe.store.fits import StoreShelf
 from featpipe.store.place import open_place
 from featpipe.trace import Example
 
@@ -83,23 +83,7 @@ def learn_for_preview(
 def stored_program(pipeline: Pipeline, channels: Sequence[str]) -> Program | None:
     """Return a pipeline's program with the banks of its store alone, whatever they were learned from; None without."""
     try:
-        place = open_place(pipeline.store.path)
-        known = {one["group"].rpartition("/")[2]: str(one.get("images")) for one in learned_banks(place)}
+        program = make_learned(pipeline.features, channels, StoreShelf(open_place(pipeline.store.path)).load)
     except (StoreError, OSError):
         return None
-    return _with_banks(pipeline, channels, StoreShelf(place, known), known)
-
-
-def _with_banks(
-    pipeline: Pipeline, channels: Sequence[str], shelf: StoreShelf, known: Mapping[str, str]
-) -> Program | None:
-    fitted: dict[str, FittedBank] = {}
-    program = make_program(pipeline.features, channels)
-    while program.fits:
-        request = program.fits[0]
-        bank = shelf.load(request) if request.key in known else None
-        if bank is None:
-            return None
-        fitted[request.key] = bank
-        program = make_program(pipeline.features, channels, fitted)
-    return program
+    return None if program.fits else program

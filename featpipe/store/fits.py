@@ -50,13 +50,14 @@ class StoreShelf:
     ----------
     place : Place
         Of the store.
-    images : mapping of str to str
+    images : mapping of str to str, optional
         Of each fit's key, the digest of the images that it looks at: a bank of others is not the one that is asked for.
+        Unless given, banks are taken whatever they were learned from, and none is saved.
     """
 
-    def __init__(self, place: Place, images: Mapping[str, str]) -> None:
+    def __init__(self, place: Place, images: Mapping[str, str] | None = None) -> None:
         self.place = place
-        self.images = dict(images)
+        self.images = images
 
     def group(self, key: str) -> str:
         """Return the group of a fit's bank."""
@@ -70,7 +71,7 @@ class StoreShelf:
         """Return the bank of a fit's key."""
         name = self.group(key)
         facts = ((read_node(self.place, name) or {}).get("attributes") or {}).get(KEY)
-        if facts is None or facts.get("images") != self.images[key]:
+        if facts is None or (self.images is not None and facts.get("images") != self.images[key]):
             return None
         try:
             group = zarr.open_group(self.place.open_zarr(), path=name, mode="r")
@@ -81,6 +82,7 @@ class StoreShelf:
 
     def save(self, request: FitRequest, bank: FittedBank) -> None:
         """Write a bank; its group's metadata come last, and before them it is not there."""
+        assert self.images is not None
 
         def build(group: zarr.Group) -> None:
             for name, values in bank_arrays(bank).items():
