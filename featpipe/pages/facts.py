@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,7 +22,7 @@ from featpipe.spec.load import parse_pipeline
 from featpipe.stack import Stack, open_stack
 from featpipe.store.create import read_failures
 from featpipe.store.history import History, content_digest
-from featpipe.store.receipts import Journal
+from featpipe.store.receipts import Journal, Receipt
 
 Facts = dict[str, Any]
 Tell = Callable[[str, int, int], None]
@@ -89,7 +89,10 @@ def gather_facts(
     stack = open_stack(path)
     tell = tell or (lambda *_: None)
     facts = store_facts(stack.info(), stack.place)
-    failed = {**read_failures(stack.place), **_failed_so_far(stack)}
+    receipts = [] if stack.status == "complete" else Journal(stack.place).read()
+    failed = dict(read_failures(stack.place))
+    for receipt in receipts:
+        failed.update(receipt.failures or {})
     glance, why = _open_images(facts["pipeline"]) if pictures else (None, "The images were left out (--no-pictures).")
     statistics = []
     look = map_statistics if most_values is None else partial(map_statistics, most_values=most_values)
@@ -98,7 +101,7 @@ def gather_facts(
         statistics.append(look(stack, name, seed=seed))
     tell("pictures", 0, 1)
     stacked = tuple(name for name in stack.maps if stacked_map(stack, name) is not None)
-    rows = choose_images(stack, _done(stack, failed))
+    rows = choose_images(stack, _done(stack, receipts, failed))
     history = History(stack.place)
     digest = str((facts["digests"] or {}).get("pipeline"))
     plan = history.plan()
@@ -131,22 +134,12 @@ def _open_images(pipeline: Mapping[str, Any]) -> tuple[Glance | None, str]:
     return (None, f"Thumbnails of the images are not available: {why}") if why else (glance, "")
 
 
-def _failed_so_far(stack: Stack) -> dict[int, str]:
-    """Return the images that failed in a run which is not over."""
-    if stack.status == "complete":
-        return {}
-    found: dict[int, str] = {}
-    for receipt in Journal(stack.place).read():
-        found.update(receipt.failures or {})
-    return found
-
-
-def _done(stack: Stack, failed: Mapping[int, str]) -> Any:
+def _done(stack: Stack, receipts: Sequence[Receipt], failed: Mapping[int, str]) -> Any:
     """Return which images have features; of a partial store, those that a receipt tells of."""
     if stack.status == "complete":
         return None
     there = np.zeros(stack.n, np.bool_)
-    for receipt in Journal(stack.place).read():
+    for receipt in receipts:
         there[slice(*receipt.images)] = True
     there[[image for image in failed if image < stack.n]] = False
     return there

@@ -43,7 +43,9 @@ def recorded(
         Returns what was done, JSON-able, with its ``status``, when the run is over.
     """
     history = History(standing.place)
-    key = history.begin(run, _beginning(standing, options), _planned(standing.plan), fresh=standing.header is None)
+    digest = plan_digests(standing.plan)["pipeline"]
+    beginning, planned = ({"pipeline": digest, **facts} for facts in (_beginning(standing), _planned(standing.plan)))
+    key = history.begin(run, {**options, **beginning}, planned, fresh=standing.header is None)
     start = time.perf_counter()
     error: BaseException | None = None
     try:
@@ -59,14 +61,12 @@ def recorded(
         history.end(key, ending)
 
 
-def _beginning(standing: Standing, options: Mapping[str, Any]) -> dict[str, Any]:
+def _beginning(standing: Standing) -> dict[str, Any]:
     plan = standing.plan
     return {
-        **options,
         "status": "begun",
         "host": socket.gethostname(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "pipeline": plan_digests(plan)["pipeline"],
         "images": len(plan.collection),
         "threads": plan.memory.threads,
         "tasks_planned": len(plan.tasks),
@@ -82,7 +82,7 @@ def _planned(plan: Plan) -> dict[str, Any]:
     facts = plan_facts(plan)
     images = {key: facts["images"][key] for key in ("kind", "channels", "dtype", "least", "most")}
     kept = {key: facts[key] for key in ("branches", "batch", "block", "flop", "memory", "notes")}
-    return {"pipeline": plan_digests(plan)["pipeline"], "images": images, **kept}
+    return {"images": images, **kept}
 
 
 def _told(error: BaseException) -> str:
