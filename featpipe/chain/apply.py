@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.caches import Cache
 from featpipe.chain.panels import LaidOut, lay_out
 from featpipe.kernels.cells import CellPool
 from featpipe.kernels.combining import combine
@@ -109,20 +110,10 @@ def _run_panels(program: Program, one: Pass, strip: Strip, out: Float32, top: in
         compute_rows(flats[planar], frame, sums, panel.stages, geometry.pooling, panel.runs, panel.cut, out, totals)
 
 
-GEOMETRIES = 64
-"""Strips whose numbers are kept: the images of a batch are alike, those of a collection often."""
-
-
 def _geometry(program: Program, one: Pass, strip: Strip, top: int, cells: CellPool | None) -> _Geometry:
     """Return all that does not depend on pixels; asked again for a like strip, return the same."""
     key = (one.nodes, strip.have, strip.spans, strip.shapes, strip.block.shape[1:], top, cells is None)
-    found: _Geometry | None = program.geometries.get(key)
-    if found is None:
-        found = _Geometry(program, one, strip, top, cells)
-        if len(program.geometries) >= GEOMETRIES:
-            program.geometries.clear()
-        program.geometries[key] = found
-    return found
+    return _GEOMETRIES.get(program, key, lambda: _Geometry(program, one, strip, top, cells))
 
 
 def _pooling(nodes: list[Node], strip: Strip, top: int, cells: CellPool | None) -> tuple[Pooling, Spans]:
@@ -265,6 +256,8 @@ class _Geometry:
         return chosen
 
 
+_GEOMETRIES: Cache[_Geometry] = Cache(64)
+"""Of strips: the images of a batch are alike, those of a collection often."""
 NO_SUMS = Sums(
     weights=NO_FLOATS,
     tiles=NO_COUNTS,

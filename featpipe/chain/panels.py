@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.caches import Cache
 from featpipe.kernels.convolve import DirectKernels, lay_out_kernels
 from featpipe.kernels.pointwise import ENCODERS
 from featpipe.kernels.rows import freeze
@@ -52,14 +53,19 @@ class LaidOut:
     """The first run of the second half of the rows gathered, where there are two."""
 
 
+_LAID_OUT: Cache[tuple[LaidOut, ...]] = Cache()
+"""By the nodes of a pass."""
+
+
 def lay_out(program: Program, one: Pass) -> tuple[LaidOut, ...]:
     """Lay out the panels of a pass; asked again, return the same ones."""
-    if one.nodes not in program.laid_out:
-        nodes = [program.nodes[node] for node in one.nodes]
-        inputs = program.width(nodes[0].parent)
-        program.laid_out[one.nodes] = tuple(_lay_out(panel, nodes, inputs) for panel in one.panels)
-    laid_out: tuple[LaidOut, ...] = program.laid_out[one.nodes]
-    return laid_out
+    return _LAID_OUT.get(program, one.nodes, lambda: _lay_out_all(program, one))
+
+
+def _lay_out_all(program: Program, one: Pass) -> tuple[LaidOut, ...]:
+    nodes = [program.nodes[node] for node in one.nodes]
+    inputs = program.width(nodes[0].parent)
+    return tuple(_lay_out(panel, nodes, inputs) for panel in one.panels)
 
 
 def _lay_out(panel: Panel, nodes: Sequence[Node], inputs: int) -> LaidOut:

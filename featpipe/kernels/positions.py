@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.caches import Cache
 from featpipe.errors import Location, Problem, SpecError
 from featpipe.kernels.files import BIASES, read_array
 from featpipe.kernels.weights import Wanted
@@ -83,7 +84,6 @@ class SeededKernels:
 
     shape: LocalShape
     seed: int
-    _drawn: dict[tuple[int, int], Float32] = field(default_factory=dict, repr=False)
 
     @property
     def positions(self) -> tuple[int, int] | None:
@@ -93,10 +93,7 @@ class SeededKernels:
     def over(self, positions: tuple[int, int]) -> Float32:
         """Return the kernels of all positions of an output, drawn once, (oy, ox, y, x, c, k) float32."""
         with _drawing:
-            if positions not in self._drawn:
-                self._drawn.clear()
-                self._drawn[positions] = self._draw(positions)
-            return self._drawn[positions]
+            return _DRAWN.get(self, positions, lambda: self._draw(positions))
 
     def _draw(self, positions: tuple[int, int]) -> Float32:
         one, (rows, cols) = self.shape, positions
@@ -107,10 +104,8 @@ class SeededKernels:
             values[i] = (drawn * scale).transpose(0, 2, 3, 4, 1)
         return values
 
-    def __reduce__(self) -> tuple[type[SeededKernels], tuple[LocalShape, int]]:
-        return type(self), (self.shape, self.seed)
 
-
+_DRAWN: Cache[Float32] = Cache(1)
 LocalKernels = GivenKernels | SeededKernels
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from featpipe.caches import Cache
 from featpipe.kernels.pointwise import ENCODERS, SIMPLE
 from featpipe.plan.program import (
     ActivateOp,
@@ -55,12 +56,13 @@ class Pass:
     panels: tuple[Panel, ...]
 
 
+_PASSES: Cache[tuple[Pass, ...]] = Cache()
+"""By the nodes that are split; a program has few such paths."""
+
+
 def split_passes(program: Program, nodes: tuple[int, ...]) -> tuple[Pass, ...]:
     """Split neighbouring nodes of a path into passes; asked again, returns the same ones."""
-    if nodes not in program.passes:
-        program.passes[nodes] = tuple(_split(program, list(nodes)))
-    passes: tuple[Pass, ...] = program.passes[nodes]
-    return passes
+    return _PASSES.get(program, nodes, lambda: tuple(_split(program, list(nodes))))
 
 
 def _split(program: Program, nodes: list[int]) -> list[Pass]:

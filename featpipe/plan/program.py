@@ -11,7 +11,7 @@ A program depends on the pipeline and the number of channels alone, never on an 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -202,10 +202,6 @@ class Program:
     outputs: tuple[Output, ...]
     fits: tuple[Any, ...] = ()
     """The banks that must be learned first (`featpipe.plan.fitting.FitRequest`), those that others need before them."""
-    passes: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
-    laid_out: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
-    geometries: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
-    """What `featpipe.plan.passes`, `featpipe.chain.panels` and `featpipe.chain.apply` have worked out so far."""
 
     def path(self, node: int) -> list[int]:
         """Return the nodes from the image to ``node``."""
