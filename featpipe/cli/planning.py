@@ -102,11 +102,12 @@ def _opened(cluster: Cluster, *, quiet: bool) -> Iterator[Workers]:
 
 
 def _plan(pipeline: Pipeline, machines: Machines, workers: Workers | None, cluster: Cluster | None) -> Plan:
+    from featpipe.graph import local_memory
     from featpipe.run import cluster_resources, default_resources, plan_run
 
     if workers is None:
         local = cluster.local if cluster is not None else None
-        memory = machines.memory_bytes or (local.memory if local else None)
+        memory = machines.memory_bytes or (local_memory(local) if local else None)
         return plan_run(pipeline, default_resources(memory, machines.threads or (local.threads if local else None)))
     for resources in cluster_resources(workers, machines.memory_bytes):
         try:

@@ -1,10 +1,11 @@
 """Dask, and only here: tasks on threads or on a cluster, and lazy arrays."""
 
-from featpipe.graph.cluster import ClusterWorkers, open_workers
+from featpipe.graph.cluster import ClusterWorkers, local_memory, open_workers
 from featpipe.graph.clusters import is_exposed
 from featpipe.graph.jobs import Crew, Job, Workers
 from featpipe.graph.lazy import is_lazy, lazy_array, map_images
-from featpipe.graph.threads import ThreadWorkers, cpu_count, make_graph
+from featpipe.graph.limits import free_memory, usable_cores
+from featpipe.graph.threads import ThreadWorkers, make_graph
 
 __all__ = [
     "ClusterWorkers",
@@ -12,11 +13,13 @@ __all__ = [
     "Job",
     "ThreadWorkers",
     "Workers",
-    "cpu_count",
+    "free_memory",
     "is_exposed",
     "is_lazy",
     "lazy_array",
+    "local_memory",
     "make_graph",
     "map_images",
     "open_workers",
+    "usable_cores",
 ]

@@ -26,10 +26,10 @@ from threadpoolctl import threadpool_limits
 
 from featpipe.errors import FeatpipeError, Problem, RunError
 from featpipe.geometry.axis import Span
-from featpipe.graph.clusters import Connection, connected
+from featpipe.graph.clusters import Connection, connected, local_share
 from featpipe.graph.jobs import Crew, Job
 from featpipe.plan.identity import DECODERS
-from featpipe.spec.cluster import Cluster
+from featpipe.spec.cluster import Cluster, LocalWorkers
 
 WORKER_SHARE = 0.7
 """Of a worker's memory; beyond it Dask's workers begin to spill, and then to pause."""
@@ -65,6 +65,11 @@ def open_workers(cluster: Cluster) -> Iterator[ClusterWorkers]:
     """Give the workers of a cluster; one that was started for this ends with it. It raises what `connected` does."""
     with connected(cluster) as connection:
         yield ClusterWorkers(connection)
+
+
+def local_memory(local: LocalWorkers) -> int:
+    """Return what tasks may use of the memory of each local worker, in bytes, before any is started."""
+    return int(WORKER_SHARE * local_share(local)[1])
 
 
 class ClusterWorkers:

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from featpipe.errors import Problem, RunError, SpecError
+from featpipe.graph.limits import free_memory, usable_cores
 from featpipe.spec.cluster import Cluster, LocalWorkers, Tls
 
 TICK = 0.2
@@ -170,6 +171,8 @@ def _start(cluster: Cluster, stack: ExitStack) -> Any:
     options = dict(cluster.options)
     if cluster.kind == "distributed.LocalCluster":
         options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", **options}
+        if isinstance(workers := options.get("n_workers"), int) and workers > 0:
+            options.setdefault("memory_limit", free_memory() // workers)
     if cluster.tls is not None:
         options.setdefault("security", _security(cluster.tls))
     try:
@@ -184,14 +187,21 @@ def _start(cluster: Cluster, stack: ExitStack) -> Any:
     return started
 
 
+def local_share(local: LocalWorkers) -> tuple[int, int]:
+    """Return how many local workers are started, and the limit of memory of each, in bytes.
+
+    Dask's own default knows neither nested control groups nor what others have taken.
+    """
+    workers = local.workers or max(1, usable_cores() // local.threads)
+    return workers, local.memory or max(1, free_memory() // workers)
+
+
 def _start_local(local: LocalWorkers, stack: ExitStack) -> Any:
     """Start processes that this machine alone can reach."""
     import dask
     from distributed import LocalCluster
 
-    from featpipe.graph.threads import cpu_count
-
-    workers = local.workers or max(1, cpu_count() // local.threads)
+    workers, memory = local_share(local)
     libraries = ("OMP", "MKL", "OPENBLAS", "NUMBA")
     environment = {f"{name}_NUM_THREADS": "1" for name in libraries}
     stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": environment}))
@@ -201,7 +211,7 @@ def _start_local(local: LocalWorkers, stack: ExitStack) -> Any:
         LocalCluster(
             n_workers=workers,
             threads_per_worker=local.threads,
-            memory_limit=local.memory or "auto",
+            memory_limit=memory,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",

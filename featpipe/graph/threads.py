@@ -14,6 +14,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from featpipe.graph.jobs import Crew, Job
+from featpipe.graph.limits import usable_cores
 
 Graph = dict[tuple[str, int], tuple[Callable[[int], Any], int]]
 
@@ -35,7 +36,7 @@ class ThreadWorkers:
     memory_bytes: int | None = None
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or cpu_count()
+        self.threads = threads or usable_cores()
 
     def run(
         self,
@@ -63,10 +64,3 @@ class ThreadWorkers:
         graph: Graph = {key: (run, index) for key, (_, index) in make_graph(job, tasks).items()}
         with threadpool_limits(1), Callback(posttask=arrived):
             get(graph, list(graph), num_workers=at_once or self.threads)
-
-
-def cpu_count() -> int:
-    """Return the cores this process may use, its control group's limit included."""
-    from dask.system import CPU_COUNT
-
-    return int(CPU_COUNT)

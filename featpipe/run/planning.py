@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import psutil
-
 from featpipe.errors import PlanError, StoreError
-from featpipe.graph import Workers, cpu_count
+from featpipe.graph import Workers, free_memory, usable_cores
 from featpipe.images.scan import scan
 from featpipe.plan.budget import Kept, Resources
 from featpipe.plan.build import make_plan
@@ -29,30 +26,19 @@ MEMORY_SHARE = 0.6
 def default_resources(memory_bytes: int | None = None, threads: int | None = None) -> Resources:
     """Return what a run in this process may use: all cores and a share of the free memory, unless told otherwise."""
     return Resources(
-        memory_bytes or int(MEMORY_SHARE * _free_memory()),
-        threads or cpu_count(),
+        memory_bytes or int(MEMORY_SHARE * free_memory()),
+        threads or usable_cores(),
         BASE_BYTES,
     )
 
 
 def cluster_resources(workers: Workers, memory_bytes: int | None = None) -> Iterator[Resources]:
     """Yield what a run may use of each worker: as many tasks at once as it has threads, then fewer, down to one."""
-    memory = memory_bytes or workers.memory_bytes or int(MEMORY_SHARE * _free_memory())
+    memory = memory_bytes or workers.memory_bytes or int(MEMORY_SHARE * free_memory())
     threads = workers.threads
     while threads:
         yield Resources(memory, threads, BASE_BYTES)
         threads //= 2
-
-
-def _free_memory() -> int:
-    """Return the memory that is free to this process, in bytes, within its control group."""
-    free = int(psutil.virtual_memory().available)
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            free = min(free, int(Path(name).read_text()))
-        except (OSError, ValueError):
-            continue
-    return free
 
 
 def plan_run(pipeline: Pipeline, resources: Resources) -> Plan:
