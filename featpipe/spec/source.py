@@ -147,6 +147,7 @@ def read_yaml(text: str, name: str) -> tuple[Node, list[Problem]]:
     except _UnreadableError as unreadable:
         raise SpecError([*problems, unreadable.problem]) from None
     except yaml.MarkedYAMLError as error:
+        _refuse_what_stands_before(error, text, name)
         raise SpecError([*problems, _syntax_problem(error, text, name)]) from None
     except (yaml.YAMLError, ValueError) as error:
         what = f"is not valid YAML: {str(error).splitlines()[0]}."
@@ -255,6 +256,24 @@ class _Builder:
             frame.key = None
 
 
+def _refuse_what_stands_before(error: yaml.MarkedYAMLError, text: str, name: str) -> None:
+    """Raise what is unreadable before a parser's error.
+
+    Parsers look some thousand characters ahead, and differ in the limits that they meet there: one stops at 1,000 open
+    brackets, another at none. What stands before the error has no such limit, and tells of the 33rd bracket.
+    """
+    mark = error.problem_mark or error.context_mark
+    if mark is None or mark.index <= 0:
+        return
+    problems: list[Problem] = []
+    try:
+        _Builder(name, problems).build(yaml.parse(text[: mark.index], Loader=_LOADER))
+    except _UnreadableError as unreadable:
+        raise SpecError([*problems, unreadable.problem]) from None
+    except yaml.YAMLError:
+        return
+
+
 def read_scalar(text: str) -> str | int | float | bool | None:
     """Read a plain scalar by YAML 1.2's core schema.
 
@@ -288,16 +307,21 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, name: str) -> Proble
     line, column = (mark.line, mark.column) if mark else (0, 0)
     lines = text.splitlines()
     around = lines[line] if line < len(lines) else ""
-    said = error.problem or "it cannot be read"
-    change = ""
-    if "\t" in around[: column + 1]:
-        said, change = "a tab character stands where only spaces may", "Indent with spaces."
-    elif "alias" in (error.context or "") or "anchor" in (error.context or ""):
-        said, change = "text cannot begin with * or &", "Put it in quotes."
-    elif "mapping values are not allowed" in said:
-        change = "Check the indentation; text that holds ': ' needs quotes."
-    elif "that cannot start any token" in said:
-        change = "Put the text in quotes."
-    elif "expected" in said:
-        change = "Check brackets, quotes and indentation here and in the lines above."
+    said, change = _explained(around, column)
+    said = said or error.problem or "it cannot be read"
     return Problem(f"{name}:{line + 1}:{column + 1}", f"is not valid YAML: {said}.", change)
+
+
+def _explained(line: str, column: int) -> tuple[str, str]:
+    """Return what is wrong at a place, if its characters tell, and what to change; parsers word it differently."""
+    at, before = line[column : column + 1], line[max(0, column - 1) : column]
+    if "\t" in line[: column + 1]:
+        return "a tab character stands where only spaces may", "Indent with spaces."
+    if before in ("*", "&"):
+        return "text cannot begin with * or &", "Put it in quotes."
+    if at == ":":
+        change = "Check the indentation; text that holds ': ' needs quotes."
+        return "a key stands where only a value may", change
+    if at in ("@", "`", "%"):
+        return f"text cannot begin with {at}", "Put it in quotes."
+    return "", "Check brackets, quotes and indentation here and in the lines above."

@@ -76,7 +76,7 @@ WRONG = {
     "missing bank parameter": Wrong(
         ("convolve.frequencies", "is missing", "Add frequencies"), ("- convolve: {bank: gabor}",)
     ),
-    "bad YAML": Wrong(("pipeline.yaml:6:6", "not valid YAML", "Check brackets"), ("- convolve: {bank: sobel",)),
+    "bad YAML": Wrong(("pipeline.yaml:6:6", "not valid YAML", "Check the indentation"), ("- convolve: {bank: sobel",)),
     "duplicate key": Wrong(("pipeline.yaml:7:1", "'store'", "Keep one of them"), more="store: {path: other.zarr}\n"),
     "missing kernels file": Wrong(
         ("kernels", "there is no file", "relative to the pipeline file"), ("- convolve: {kernels: mine.npy}",)

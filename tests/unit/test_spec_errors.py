@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from featpipe.errors import Problem, SpecError
 from featpipe.spec.load import load_pipeline, parse_pipeline
@@ -451,7 +453,7 @@ WRONG = {
         "images:\n\tpath: a\nfeatures: {}",
         "2:1: is not valid YAML: a tab character stands where only spaces may. Ind",
     ),
-    "colon in text": ("images:\n  path: a: b", "2:10: is not valid YAML: mapping values are not allowed"),
+    "colon in text": ("images:\n  path: a: b", "2:10: is not valid YAML: a key stands where only a value may."),
     "open bracket": ("images: {path: a\nfeatures: 3\n", "is not valid YAML: "),
     "duplicate key": (
         "images:\n  path: a\n  path: b\nfeatures: {t: {layers: [modulus]}}",
@@ -482,6 +484,30 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_pipeline_is_told_once_where_and_how(name: str, tmp_path: Path) -> None:
     text, expected = WRONG[name]
+    problems = problems_of(tmp_path, text)
+    assert len(problems) == 1
+    assert expected in problems[0]
+
+
+PARSED = ("tab", "colon in text", "glob taken for an alias", "too deep", "second document", "key no text")
+
+
+@pytest.mark.parametrize("parser", [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *(WRONG[name] for name in PARSED),
+        ("a: " + "[\n" * 10_000, "32:1: is nested deeper than 32 levels."),
+        ("- " * 10_000, "1:65: is nested deeper than 32 levels."),
+        ("[" * 5_000 + "]" * 5_000, "1:33: is nested deeper than 32 levels."),
+        ("{" * 5_000, "1:2: a key must be plain text, not a list or a mapping."),
+        ("a: @x", "1:4: is not valid YAML: text cannot begin with @. Put it in quotes."),
+    ],
+)
+def test_every_parser_s_mistakes_and_limits_are_told_in_the_same_words(
+    parser: type[Any], text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featpipe.spec.source._LOADER", parser)
     problems = problems_of(tmp_path, text)
     assert len(problems) == 1
     assert expected in problems[0]
