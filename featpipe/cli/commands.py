@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from featpipe.cli.banks import banks, show
+from featpipe.cli.console import say_problems
 from featpipe.cli.exporting import export
-from featpipe.cli.guard import TRACEBACK, guarded
+from featpipe.cli.guard import FAILED, TRACEBACK, guarded, unprinted
 from featpipe.cli.pipelines import explore, init, plan, preview, schema
 from featpipe.cli.runs import fit, ingest, run, unlock
 from featpipe.cli.stores import info, probe, report, verify
+from featpipe.cli.streams import mend_streams
 
 app = typer.Typer(
     help="Turn a collection of images into labelled, multi-scale feature stacks.",
@@ -29,10 +31,15 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line of this process."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be what the terminal can show
-    app(prog_name="featpipe")
+    output = mend_streams()
+    try:
+        app(prog_name="featpipe")
+    except SystemExit as stop:
+        sys.stdout.flush()
+        if output is not None and output.lost is not None and not stop.code:
+            say_problems([unprinted(output.lost)])
+            sys.exit(FAILED)
+        raise
 
 
 def _show_version(asked: bool) -> None:
@@ -80,9 +87,20 @@ COMMANDS: dict[str, tuple[tuple[Callable[..., None], str], ...]] = {
 }
 """Every command with an example, below the heading that help lists it under, in the order in which they are used."""
 
+
+def _help(command: Callable[..., None]) -> str | None:
+    """Return a command's help where Python was told to strip docstrings; typer finds it elsewhere."""
+    if sys.flags.optimize < 2:
+        return None
+    from featpipe.spec.docs import text_of
+
+    return text_of(command)
+
+
 for heading, commands in COMMANDS.items():
     for command, example in commands:
-        app.command(epilog=f"Example:\n\n{example}", rich_help_panel=heading)(guarded(command))
+        make = app.command(help=_help(command), epilog=f"Example:\n\n{example}", rich_help_panel=heading)
+        make(guarded(command))
 
 banks_app = typer.Typer(
     help="List the filter banks, or show one of them.",
@@ -90,5 +108,7 @@ banks_app = typer.Typer(
     invoke_without_command=True,
 )
 banks_app.callback()(guarded(banks))
-banks_app.command(epilog="Example:\n\nfeatpipe banks show gabor --png gabor.png --set orientations=6")(guarded(show))
+banks_app.command(
+    help=_help(show), epilog="Example:\n\nfeatpipe banks show gabor --png gabor.png --set orientations=6"
+)(guarded(show))
 app.add_typer(banks_app, name="banks", rich_help_panel="Before a run")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,12 +31,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-            sys.stdout.flush()
         except (typer.Exit, typer.Abort):
             raise
-        except BrokenPipeError:
-            _drop(sys.stdout.fileno())
-            raise typer.Exit(0) from None
         except KeyboardInterrupt:
             say("interrupted")
             atexit.register(_drop, 2)
@@ -67,6 +62,13 @@ def _problems(error: Exception) -> tuple[Problem, ...]:
             what = f"this is a bug in featpipe: {type(error).__name__}: {error}".rstrip(".") + "."
             change = "Please report it, with what featpipe --traceback COMMAND ... prints."
             return (Problem("featpipe", what, change),)
+
+
+def unprinted(error: OSError) -> Problem:
+    """Return the problem of results that could not be printed."""
+    said = error.strerror or str(error)
+    what = f"cannot be written: {said[:1].lower()}{said[1:]}."
+    return Problem("stdout", what, "The command has done its work, but what it printed is lost.")
 
 
 def _drop(stream: int) -> None:

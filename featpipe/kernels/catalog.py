@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -38,7 +37,7 @@ from featpipe.spec.banks import (
     RandomBank,
 )
 from featpipe.spec.base import Spec, as_list
-from featpipe.spec.docs import field_docs
+from featpipe.spec.docs import field_docs, text_of
 from featpipe.spec.fits import FITS, FitBank, LearnedBank
 from featpipe.spec.fits import NOTES as FIT_NOTES
 from featpipe.spec.shape import type_text
@@ -270,7 +269,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "inline": {"kernels": [[[-1, 0, 1]], [[-1, 2, -1]]], "names": ["edge", "line"]},
     "file": {"kernels": "filters.npz:edges"},
 }
-_SOURCES = {
+_SOURCES: dict[str, Callable[..., Any]] = {
     "box": box_kernel,
     "binomial": binomial_kernel,
     "gaussian": gaussian_kernel,
@@ -350,13 +349,13 @@ def _default_text(value: object) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _paragraph(documented: object) -> str:
-    return _plain((inspect.getdoc(documented) or "").split("\n\n")[0])
+def _paragraph(documented: type) -> str:
+    return _plain(text_of(documented).split("\n\n")[0])
 
 
-def _cited(documented: object) -> str:
+def _cited(documented: Callable[..., Any]) -> str:
     """Return the References of a numpydoc docstring."""
-    _, _, after = (inspect.getdoc(documented) or "").partition("References\n----------\n")
+    _, _, after = text_of(documented).partition("References\n----------\n")
     return _plain(after.split("\n\n")[0])
 
 

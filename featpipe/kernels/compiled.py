@@ -13,8 +13,14 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, TypeVar
 
-from numba import njit, types
+from numba import config, njit, types
 from numba.extending import intrinsic, typeof_impl
+
+from featpipe.errors import PlanError, Problem
+
+if config.DISABLE_JIT:
+    what = "is set, and featpipe's kernels run compiled only."
+    raise PlanError(Problem("NUMBA_DISABLE_JIT", what, "Unset it, also on the workers of a cluster."))
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -48,7 +48,7 @@ TEXTURE_EXAMPLES: dict[str, dict[str, Any]] = {
     "dct": {"bank": "dct", "size": 8},
 }
 """A layer for each bank, as data."""
-TEXTURE_SOURCES: dict[str, object] = {
+TEXTURE_SOURCES: dict[str, Callable[..., Any]] = {
     "gaussian-derivatives": derivative_kernel,
     "lm": lm_kernels,
     "schmid": schmid_kernels,

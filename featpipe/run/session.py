@@ -88,9 +88,9 @@ def run_plan(
         run = _Run(standing, lock, max_failures, progress)
         run.check_failures()
         options = {"overwrite": overwrite, "retry_failed": retry_failed}
+        load_kernels(progress.tell if progress is not None else lambda _: None)
         with recorded(standing, lock.token, options, run.outcome):
             run.prepare()
-            load_kernels(progress.tell if progress is not None else lambda _: None)
             crew = workers or ThreadWorkers(plan.memory.threads)
             try:
                 run.learn(crew)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydantic_core import core_schema
 
 from featpipe.spec.activations import Activation
 from featpipe.spec.defaults import written
-from featpipe.spec.docs import field_docs
+from featpipe.spec.docs import field_docs, text_of
 from featpipe.spec.padding import Padding
 from featpipe.spec.pipeline import Pipeline
 from featpipe.spec.pooling import Pool
@@ -33,7 +32,7 @@ class Generator(GenerateJsonSchema):
         for key, text in described.items():
             if key in made.get("properties", {}):
                 made["properties"][key]["description"] = prose(text)
-        return {**made, "description": prose(inspect.getdoc(model) or "")}
+        return {**made, "description": prose(text_of(model))}
 
     def encode_default(self, dft: Any) -> Any:
         """Return a default as the file writes it."""

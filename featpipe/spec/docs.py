@@ -1,11 +1,13 @@
-"""What the models say of themselves, read from their source when somebody asks: at start-up it would cost time."""
+"""Descriptions of models and functions, read from their source when somebody asks: at start-up it would cost time."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import sys
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -33,6 +35,38 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
         if one.__module__.startswith("featpipe."):
             docs |= _class_docs(one.__module__).get(one.__name__, {})
     return docs
+
+
+def text_of(documented: type | Callable[..., Any]) -> str:
+    """Return a docstring, also where Python was told to strip docstrings (``-OO``).
+
+    Parameters
+    ----------
+    documented : type or function
+        Defined at the top of a module.
+
+    Returns
+    -------
+    str
+        Without indentation; empty if there is none.
+
+    Examples
+    --------
+    >>> text_of(text_of).splitlines()[0]
+    'Return a docstring, also where Python was told to strip docstrings (``-OO``).'
+    """
+    text = inspect.getdoc(documented)
+    if text is None and sys.flags.optimize > 1:
+        text = _own_docs(documented.__module__).get(documented.__name__)
+    return text or ""
+
+
+@cache
+def _own_docs(module: str) -> dict[str, str | None]:
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {
+        node.name: ast.get_docstring(node) for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    }
 
 
 @cache

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Protocol
 
 from featpipe.errors import Problem, StoreError, WriteError
 from featpipe.objects import is_url
+from featpipe.store.interpreter import check_interpreter
 
 TEMPORARY = ".partial"
 """Ending of files being written, as zarr's own."""
@@ -87,7 +88,13 @@ def open_place(path: str | os.PathLike[str], *, fsync: bool = False) -> Place:
     path : str or path
     fsync : bool
         Whether what is written must have reached the disk before it counts, so that it outlives a power failure.
+
+    Raises
+    ------
+    StoreError
+        If the address is malformed, or this Python cannot read stores.
     """
+    check_interpreter()
     if isinstance(path, str) and is_url(path):
         from featpipe.store.cloud import ObjectPlace
 
