@@ -5,7 +5,7 @@ from featpipe.graph.clusters import is_exposed
 from featpipe.graph.jobs import Crew, Job, Workers
 from featpipe.graph.lazy import is_lazy, lazy_array, map_images
 from featpipe.graph.limits import free_memory, usable_cores
-from featpipe.graph.threads import ThreadWorkers, make_graph
+from featpipe.graph.threads import ThreadWorkers
 
 __all__ = [
     "ClusterWorkers",
@@ -18,7 +18,6 @@ __all__ = [
     "is_lazy",
     "lazy_array",
     "local_memory",
-    "make_graph",
     "map_images",
     "open_workers",
     "usable_cores",

@@ -19,16 +19,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-from threadpoolctl import threadpool_limits
 
 from featpipe.errors import FeatpipeError, Problem, RunError
 from featpipe.geometry.axis import Span
 from featpipe.graph.clusters import Connection, connected, local_share
 from featpipe.graph.jobs import Crew, Job
-from featpipe.plan.identity import DECODERS
+from featpipe.graph.shared import Outcome, Shared, describe, hand_on, leave, run_shared, share, try_shared
+from featpipe.graph.watch import Watch
 from featpipe.spec.cluster import Cluster, LocalWorkers
 
 WORKER_SHARE = 0.7
@@ -41,23 +39,27 @@ PATIENCE = 30.0
 """Seconds that a scheduler may be silent before a run gives up."""
 ANSWER = 10.0
 """Seconds to wait for each of its answers meanwhile."""
+TOGETHER = 5.0
+"""Seconds to wait for the results of several tasks; they are small."""
 STARVING = 300.0
 """Seconds that workers may be missing, where nobody was asked for more of them."""
 ATTEMPTS = 5
 """Times that a task is sent whose workers were lost."""
-PACKAGES = ("featpipe", "numpy", "numba", *DECODERS)
-"""Of which other versions on a worker might give other bits."""
 DEADLY = "a worker process died whenever this image was read or computed"
 
 
 @dataclass(frozen=True)
-class Shared:
-    """A job as it travels, once to each worker, with all that a worker must agree to."""
+class _Sent:
+    """A task that was sent."""
 
-    name: str
-    job: Any
-    at_once: int
-    versions: dict[str, str]
+    future: Any
+    index: int
+    since: float
+    """When, by `time.monotonic`."""
+
+
+class _LostTaskError(Exception):
+    """The scheduler knows nothing of a task that was sent to it."""
 
 
 @contextmanager
@@ -104,8 +106,8 @@ class ClusterWorkers:
         RunError
             If the scheduler is gone, workers have other versions, or die of more than one image.
         """
-        shared = Shared(uuid.uuid4().hex, job, at_once or self.threads, installed())
-        _Dispatch(self.connection, shared, on_receipt, stop, on_crew).run(iter(tasks))
+        shared = share(job, at_once or self.threads)
+        _Dispatch(self.connection, job, shared, on_receipt, stop, on_crew).run(iter(tasks))
 
 
 class _Dispatch:
@@ -114,6 +116,7 @@ class _Dispatch:
     def __init__(
         self,
         connection: Connection,
+        job: Job,
         shared: Shared,
         on_receipt: Callable[[Any], None],
         stop: threading.Event,
@@ -121,12 +124,21 @@ class _Dispatch:
     ) -> None:
         self.connection = connection
         self.client = connection.client
+        self.job = job
         self.shared = shared
+        self.prefix = f"featpipe-{shared.name}-"
+        self.watch = Watch(connection, self.prefix)
         self.on_receipt = on_receipt
         self.stop = stop
         self.on_crew = on_crew
         self.arrivals: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.running: dict[str, tuple[Any, int]] = {}
+        self.running: dict[str, _Sent] = {}
+        self.trying: dict[str, float] = {}
+        """Tries of images that are on, and since when."""
+        self.lost: set[str] = set()
+        """Keys of which nobody knows any more."""
+        self.slow: set[str] = set()
+        """Keys of which the results were not handed over at once."""
         self.without: dict[int, dict[int, str]] = {}
         self.attempts: dict[int, int] = {}
         self.suspects: list[tuple[int, BaseException]] = []
@@ -134,6 +146,7 @@ class _Dispatch:
         self.crew: Crew | None = None
         self.seen: set[str] = set()
         self.window = WINDOW
+        self.sends = 0
         self.looked = 0.0
         self.leaving = False
         self.heard = self.staffed = time.monotonic()
@@ -152,13 +165,14 @@ class _Dispatch:
                     self._isolate(*self.suspects.pop())  # while nothing else runs that could kill a worker
         finally:
             with suppress(Exception):
-                self.client.cancel([self.sent, *(future for future, _ in self.running.values())], force=True)
+                self.client.cancel([self.sent, *(sent.future for sent in self.running.values())], force=True)
 
     def _share(self) -> None:
         """Send the job, as a task of its own: it is made again should all who hold it die."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
-            self.sent = self.client.submit(_take, self.shared, pure=False, key=f"featpipe-{uuid.uuid4().hex}")
+            key = f"{self.prefix}job-{uuid.uuid4().hex}"
+            self.sent = self.client.submit(hand_on, self.shared, pure=False, key=key)
 
     def _fill(self, tasks: Iterator[int]) -> None:
         while len(self.running) < self.window and not self.stop.is_set():
@@ -169,15 +183,15 @@ class _Dispatch:
 
     def _send(self, index: int) -> None:
         attempt = self.attempts[index] = self.attempts.get(index, 0) + 1
-        future = self._submit(_run_shared, f"{index}-{attempt}", index, self.without.get(index, {}))
-        self.running[future.key] = future, index
+        future = self._submit(run_shared, f"{index}-{attempt}-{self.sends}", index, self.without.get(index, {}))
+        self.sends += 1
+        self.running[future.key] = _Sent(future, index, time.monotonic())
         future.add_done_callback(self.arrivals.put)
 
     def _submit(self, function: Callable[..., Any], name: str, *arguments: Any) -> Any:
-        if self.sent.status == "error":
+        if self.sent.status not in ("pending", "finished"):
             self._share()
-        key = f"featpipe-{self.shared.name}-{name}"
-        return self.client.submit(function, self.sent, *arguments, pure=False, key=key)
+        return self.client.submit(function, self.sent, *arguments, pure=False, key=self.prefix + name)
 
     def _leave_out(self) -> None:
         """Once the run is stopped, let workers pass over tasks that were sent to them and have not begun."""
@@ -185,7 +199,7 @@ class _Dispatch:
             return
         self.leaving = True
         with suppress(OSError, TimeoutError):
-            self.connection.ask(_broadcast, self.client, _leave, self.shared.name, seconds=ANSWER)
+            self.connection.ask(_broadcast, self.client, leave, self.shared.name, seconds=ANSWER)
 
     def _take_in(self) -> None:
         """Wait for futures to be done, and deal with all that are: asked for together, they cost less."""
@@ -195,50 +209,84 @@ class _Dispatch:
             while True:
                 arrived.append(self.arrivals.get_nowait())
         known = [future for future in arrived if future.key in self.running]
-        done = [future for future in known if future.status == "finished"]
+        done = [future for future in known if future.status == "finished" and future.key not in self.slow]
         receipts: dict[str, Any] = {}
-        with suppress(Exception):  # each is asked for by itself then
-            found = self.connection.ask(_gather, self.client, done, seconds=PATIENCE)
+        try:
+            found = self.connection.ask(_gather, self.client, done, seconds=TOGETHER)
             receipts = dict(zip([future.key for future in done], found, strict=True))
+        except Exception:  # one of those who have them is silent, or gone: each is asked for by itself then
+            self.slow |= {future.key for future in done}
         for future in known:
-            self._arrived(future, receipts)
+            if future.key in self.running:  # which is told twice of one that is lost
+                self._arrived(future, receipts)
 
     def _arrived(self, future: Any, receipts: Mapping[str, Any]) -> None:
-        index = self.running[future.key][1]
-        receipt, error = (receipts[future.key], None) if future.key in receipts else self._outcome(future)
+        index = self.running[future.key].index
+        if future.key in receipts:
+            outcome, error = receipts[future.key], None
+        else:
+            found = self._result(future)
+            if found is None:  # it is computed again, or whoever has it is slow to hand it over
+                future.add_done_callback(self.arrivals.put)
+                return
+            outcome, error = found
         del self.running[future.key]
+        receipt = None
+        if error is None:
+            receipt, error = outcome.read()
         if error is None:
             self.attempts.pop(index, None)
             if receipt is not None:
                 self.on_receipt(receipt)
         elif _is_killed(error):
             self.suspects.append((index, error))
-        elif isinstance(error, FeatpipeError) or self.attempts[index] >= ATTEMPTS:
-            raise error
         else:
-            self._send(index)
+            self._again(index, error, told=outcome is not None)
+
+    def _again(self, index: int, error: BaseException, *, told: bool) -> None:
+        """Send a task again that failed; ``told``: of an error of its own."""
+        if told and (isinstance(error, FeatpipeError) or self.attempts[index] >= ATTEMPTS):
+            raise error
+        if self.attempts[index] >= ATTEMPTS:
+            what = f"task {index} was sent {ATTEMPTS} times and failed on the way: {describe(error)}."
+            raise RunError(Problem("cluster", what, "Look into the logs of the workers, then run again.")) from error
+        self._send(index)
 
     def _outcome(self, future: Any) -> tuple[Any, BaseException | None]:
-        """Wait for a future; return what it gave, or what it failed of."""
-        from distributed import TimeoutError as Late
-
+        """Wait for a future; return what it gave, or what kept it from giving anything."""
         while True:
             self._leave_out()
             self._look()
-            if future.status == "cancelled":
-                raise self._gone()
-            try:
-                return future.result(timeout=TICK), None
-            except Late:
-                continue
-            except Exception as error:
-                if future.status == "cancelled":
-                    raise self._gone() from None
-                return None, error
+            found = self._result(future)
+            if found is not None:
+                return found
+
+    def _result(self, future: Any) -> tuple[Any, BaseException | None] | None:
+        """Return what a future gave, or what kept it from giving anything; None if that takes a while."""
+        from distributed import TimeoutError as Late
+
+        if future.key in self.lost:
+            return None, _LostTaskError("nobody knew of it any more")
+        if future.status == "cancelled":
+            return None, self._cancelled()
+        try:
+            return future.result(timeout=TICK), None
+        except Late:
+            return None
+        except Exception as error:
+            return None, self._cancelled() if future.status == "cancelled" else error
+
+    def _cancelled(self) -> BaseException:
+        """Return why a task was cancelled that nobody here did: somebody else, or a scheduler that came back."""
+        if self.client.status == "running":
+            with suppress(OSError, TimeoutError):
+                self.connection.threads(ANSWER)
+                return _LostTaskError("it was cancelled")
+        raise self._gone()
 
     def _isolate(self, index: int, error: BaseException) -> None:
         """Find the images of a task that kill whoever reads them, and send it again without them."""
-        job = self.shared.job
+        job: Any = self.job
         if not hasattr(job, "try_images") or self.attempts[index] >= ATTEMPTS:
             last = getattr(getattr(error, "last_worker", None), "address", "unknown")
             what = f"workers died {self.attempts[index]} times while they ran task {index}, the last of them {last}."
@@ -266,9 +314,13 @@ class _Dispatch:
         failed: BaseException | None = None
         for attempt in range(ATTEMPTS):
             name = f"try-{index}-{self.attempts[index]}-{images.start}-{images.stop}-{attempt}"
-            future = self._submit(_try_shared, name, index, images)
-            _, failed = self._outcome(future)
-            if failed is None or not _is_killed(failed) or getattr(failed, "task", future.key) == future.key:
+            future = self._submit(try_shared, name, index, images)
+            self.trying = {future.key: time.monotonic()}
+            outcome, failed = self._outcome(future)
+            self.trying = {}
+            if isinstance(outcome, Outcome):
+                return outcome.read()[1]
+            if _is_killed(failed) and getattr(failed, "task", future.key) == future.key:
                 break
         return failed
 
@@ -292,7 +344,7 @@ class _Dispatch:
         self.window = WINDOW * max(1, threads)
         self.seen |= set(workers)
         if workers:
-            self.staffed = now
+            self._notice_pause(now)
         elif self.stop.is_set():
             self.running.clear()  # nobody is left to finish them
         elif not self.connection.grows and now - self.staffed > STARVING:
@@ -302,6 +354,27 @@ class _Dispatch:
         if crew != self.crew and self.on_crew is not None:
             self.on_crew(crew)
         self.crew = crew
+        self._look_after_tasks()
+
+    def _notice_pause(self, now: float) -> None:
+        """Give up where all workers are paused, and taking them away has not helped."""
+        if not self.watch.paused:
+            self.staffed = now
+        elif now - self.staffed > 2 * STARVING:
+            what = f"all workers have been paused for {2 * STARVING:.0f} s, as Dask does where their memory is full."
+            raise RunError(Problem("cluster", what, "Plan with less (--memory), or give them more; then run again."))
+
+    def _look_after_tasks(self) -> None:
+        """Send tasks again that are lost; those of workers that say nothing more go to others."""
+        since = {**{key: sent.since for key, sent in self.running.items()}, **self.trying}
+        told = {key for key, sent in self.running.items() if sent.future.status != "pending"}  # and to be fetched
+        lost = self.watch.look(since, self.sent.key) - told
+        if not lost:
+            return
+        self._share()  # whoever forgot them may have forgotten the job, too
+        self.lost |= lost
+        for key in lost & self.running.keys():
+            self.arrivals.put(self.running[key].future)
 
     def _gone(self) -> RunError:
         what = f"the scheduler at {self.connection.address} is gone."
@@ -316,67 +389,5 @@ async def _broadcast(client: Any, function: Callable[..., Any], *arguments: Any)
     return await client.run(function, *arguments, on_error="ignore")
 
 
-def _is_killed(error: BaseException) -> bool:
+def _is_killed(error: BaseException | None) -> bool:
     return type(error).__name__ == "KilledWorker"
-
-
-def installed() -> dict[str, str]:
-    """Return the versions of what makes the features."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
-
-
-# -- on the worker ----------------------------------------------------------------------------------------------------
-
-_slots: dict[str, threading.BoundedSemaphore] = {}
-_left: set[str] = set()
-"""Jobs whose tasks are to be passed over."""
-_entering = threading.Lock()
-
-
-@contextmanager
-def _admitted(shared: Shared) -> Iterator[Any]:
-    """Wait for one of the places that a worker's memory has for tasks, and give the job; None if it was left."""
-    with _entering:
-        if shared.name not in _slots:
-            _check_versions(shared.versions)
-            _slots.clear()
-            _slots[shared.name] = threading.BoundedSemaphore(shared.at_once)
-            threadpool_limits(1)  # for good: to look for the libraries takes a millisecond, too much for each task
-        slots = _slots[shared.name]
-    with slots:
-        yield None if shared.name in _left else shared.job
-
-
-def _check_versions(wanted: Mapping[str, str]) -> None:
-    here = installed()
-    differ = [f"{name} {here[name]} (here {there})" for name, there in wanted.items() if here[name] != there]
-    if differ:
-        what = f"a worker has {', '.join(differ)}: its features could differ in their last bits."
-        raise RunError(Problem("cluster", what, "Give all workers the versions of this machine."))
-
-
-def _leave(name: str) -> None:
-    _left.add(name)
-
-
-def _take(shared: Shared) -> Shared:
-    return shared
-
-
-def _run_shared(shared: Shared, index: int, without: Mapping[int, str]) -> Any:
-    with _admitted(shared) as job:
-        if job is None:
-            return None
-        return job.run(index, without=without) if without else job.run(index)
-
-
-def _try_shared(shared: Shared, index: int, images: Span) -> None:
-    with _admitted(shared) as job:
-        if job is not None:
-            job.try_images(index, images)
