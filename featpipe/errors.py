@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from featpipe.printable import printable
+
 Location = tuple[str | int, ...]
 """A path of keys and list positions into the pipeline file, e.g. ``("features", "texture", "layers", 2)``."""
 
@@ -20,7 +22,7 @@ class Problem:
     location: Location = ()
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}" + (f" {self.change}" if self.change else "")
+        return printable(f"{self.where}: {self.what}" + (f" {self.change}" if self.change else ""))
 
     def at(self, place: str) -> Problem:
         """Return the same problem with ``place`` (``file:line:column``) before its ``where``."""

@@ -41,7 +41,7 @@ def show(
         from featpipe.cli.banking import draw_example
 
         count = len(draw_example(name, overrides or (), png).kernels)
-        typer.echo(f"wrote {png} ({count} kernel{'s' if count > 1 else ''})")
+        console.tell(f"wrote {png} ({count} kernel{'s' if count > 1 else ''})")
         return
     if overrides:
         raise FeatpipeError(Problem("--set", "says how to draw.", "Add --png FILE."))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from featpipe.cli.banks import banks, show
 from featpipe.cli.console import say_problems
@@ -17,8 +19,37 @@ from featpipe.cli.pipelines import explore, init, plan, preview, schema
 from featpipe.cli.runs import fit, ingest, run, unlock
 from featpipe.cli.stores import info, probe, report, verify
 from featpipe.cli.streams import mend_streams
+from featpipe.printable import printable
+
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+class Commands(TyperGroup):
+    """The commands; complaints about their words are `printable`, for a shell's ``*`` may have put names there."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Read the options that stand before a command."""
+        with _printable_complaints():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        with _printable_complaints():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_complaints() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        told: Any = error
+        told.message = printable(told.message)
+        raise
+
 
 app = typer.Typer(
+    cls=Commands,
     help="Turn a collection of images into labelled, multi-scale feature stacks.",
     epilog="Example:\n\nfeatpipe init textures\n\nfeatpipe plan textures/pipeline.yaml\n\n"
     "featpipe run textures/pipeline.yaml",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from featpipe.printable import printable
+
 
 def complete_pipelines(incomplete: str) -> list[str]:
     """Return the pipeline files that the beginning of a path may become, and directories on the way."""
@@ -43,7 +45,7 @@ def _paths(incomplete: str, fits: Callable[[Path], bool]) -> list[str]:
 def _found(folder: Path, before: str, incomplete: str, fits: Callable[[Path], bool]) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
         text = before + path.name
-        if text.startswith(incomplete) and not path.name.startswith("."):
+        if text.startswith(incomplete) and not path.name.startswith(".") and printable(path.name) == path.name:
             if fits(path):
                 yield text
             elif path.is_dir() and not path.name.endswith((".zarr", ".zarr.run")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from featpipe.errors import Problem
+from featpipe.printable import json_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -20,17 +20,17 @@ FILE_WIDTH = 120
 
 def messages() -> Console:
     """Return the console of stderr."""
-    from rich.console import Console
+    from featpipe.cli.terminal import SafeConsole
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return SafeConsole(stderr=True)
 
 
 def show(renderable: RenderableType) -> None:
     """Print a result on stdout."""
-    from rich.console import Console
+    from featpipe.cli.terminal import SafeConsole
 
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    console = Console(width=FILE_WIDTH if piped else None, highlight=False, markup=False, emoji=False)
+    console = SafeConsole(width=FILE_WIDTH if piped else None)
     with console.capture() as captured:
         console.print(renderable, crop=False)  # a line of code may be longer than the terminal is wide
     lines = [line.rstrip() for line in captured.get().splitlines()]
@@ -39,12 +39,17 @@ def show(renderable: RenderableType) -> None:
 
 def show_json(facts: Any) -> None:
     """Print a result for programs."""
-    sys.stdout.write(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(facts, indent=2) + "\n")
+
+
+def tell(*lines: str) -> None:
+    """Print lines of a result on stdout."""
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def say(text: str) -> None:
-    """Print a message on stderr."""
-    messages().print(text, soft_wrap=True)
+    """Print a message on stderr, in one line."""
+    messages().print(printable(text), soft_wrap=True)
 
 
 def say_problems(problems: Iterable[Problem]) -> None:
@@ -53,9 +58,9 @@ def say_problems(problems: Iterable[Problem]) -> None:
 
     console = messages()
     for problem in problems:
-        line = Text.assemble((f"{problem.where}:", "bold red"), " ", problem.what)
+        line = Text.assemble((f"{printable(problem.where)}:", "bold red"), " ", printable(problem.what))
         if problem.change:
-            line.append(f" {problem.change}", style="green")
+            line.append(f" {printable(problem.change)}", style="green")
         console.print(line, soft_wrap=True)
 
 

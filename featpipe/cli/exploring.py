@@ -7,8 +7,7 @@ import threading
 import webbrowser
 from pathlib import Path
 
-import typer
-
+from featpipe.cli import console
 from featpipe.cli.console import say
 from featpipe.errors import FeatpipeError, Problem
 
@@ -54,7 +53,7 @@ def explore_images(pipeline: Path | None, image: Path | None, port: int, *, brow
                 app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
                 timeout_graceful_shutdown=1,
             )  # fmt: skip
-            typer.echo(url)
+            console.tell(url)
             say("Only this machine can open it. Ctrl-C ends it.")
             threading.Thread(target=session.warm_up, daemon=True).start()
             if browser:

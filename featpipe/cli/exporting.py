@@ -62,7 +62,7 @@ def export(
         facts = write(
             stack, output, format=form, split=split, image=image, overwrite=overwrite, progress=progress
         )  # fmt: skip
-    console.show_json(facts) if as_json else typer.echo(_render(facts))
+    console.show_json(facts) if as_json else console.tell(*_render(facts))
 
 
 def _selection(select: list[str] | tuple[str, ...], maps: list[str] | tuple[str, ...]) -> dict[str, Any]:
@@ -86,8 +86,8 @@ def _selection(select: list[str] | tuple[str, ...], maps: list[str] | tuple[str,
     return {label: values[0] if len(values) == 1 else values for label, values in found.items()}
 
 
-def _render(facts: dict[str, Any]) -> str:
-    """Return what was written, in words."""
+def _render(facts: dict[str, Any]) -> list[str]:
+    """Return what was written, in lines."""
     from featpipe.report.units import bytes_text, count_text
 
     if facts["format"] == "ome-zarr":
@@ -98,4 +98,4 @@ def _render(facts: dict[str, Any]) -> str:
         what = f"{count_text(facts['images'], 'image')} × {count_text(facts['features'], 'feature')}"
     lines = [f"wrote {facts['file']}: {what} of {', '.join(facts['maps'])} ({bytes_text(facts['bytes'])})"]
     lines += [f"left out {name}: {reason}" for name, reason in facts["left_out"].items()]
-    return "\n".join(lines)
+    return lines

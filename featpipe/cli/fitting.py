@@ -38,8 +38,10 @@ class FileShelf:
             raise SpecError(Problem("--output", what, "Choose another place.")) from error
 
 
-def learn_to_files(pipeline: Path, output: Path, overrides: Sequence[str], machines: Machines, *, quiet: bool) -> str:
-    """Learn a pipeline's banks and write them; return what was written, in words.
+def learn_to_files(
+    pipeline: Path, output: Path, overrides: Sequence[str], machines: Machines, *, quiet: bool
+) -> list[str]:
+    """Learn a pipeline's banks and write them; return what was written, in lines.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def learn_to_files(pipeline: Path, output: Path, overrides: Sequence[str], machi
         with run_progress(quiet=quiet) as progress:
             learn(plan, FileShelf(files), workers=workers, progress=progress)
     lines = [f"wrote {files[request.key]}: {request.title}" for request in plan.program.fits]
-    return "\n".join([*lines, f"Use it with convolve: {{bank: {{file: {files[plan.program.fits[0].key].name}}}, …}}"])
+    return [*lines, f"Use it with convolve: {{bank: {{file: {files[plan.program.fits[0].key].name}}}, …}}"]
 
 
 def _files(plan: Plan, output: Path) -> dict[str, Path]:

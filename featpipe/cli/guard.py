@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import typer
 
 from featpipe.cli.console import say, say_problems
 from featpipe.errors import FeatpipeError, Problem
+from featpipe.printable import printable
 
 if TYPE_CHECKING:
     from featpipe.spec.source import Source
@@ -39,7 +41,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if os.environ.get(TRACEBACK, "0") not in ("", "0"):
-                traceback.print_exc()
+                sys.stderr.write(printable(traceback.format_exc(), lines=True))
             say_problems(_problems(error))
             raise typer.Exit(error.exit_code if isinstance(error, FeatpipeError) else FAILED) from None
 

@@ -28,12 +28,14 @@ def init(
     from featpipe.cli.starter import write_starter
 
     file = write_starter(directory)
-    typer.echo(f"wrote {file}")
-    typer.echo("Next:")
-    typer.echo(f"  1. put images into {directory / 'images'}; class folders there become labels")
-    typer.echo(f"  2. featpipe plan {file}       what it will do, before it does it")
-    typer.echo(f"  3. featpipe preview {file}    what every layer makes of an image, as a picture")
-    typer.echo(f"  4. featpipe run {file}")
+    console.tell(
+        f"wrote {file}",
+        "Next:",
+        f"  1. put images into {directory / 'images'}; class folders there become labels",
+        f"  2. featpipe plan {file}       what it will do, before it does it",
+        f"  3. featpipe preview {file}    what every layer makes of an image, as a picture",
+        f"  4. featpipe run {file}",
+    )
 
 
 def plan(
@@ -76,7 +78,7 @@ def preview(
     """Draw an image, the kernels, and what every layer makes of it."""
     from featpipe.cli.previewing import Wish, preview_pipeline
 
-    typer.echo(preview_pipeline(pipeline, output, overrides or (), Wish(image, row, branch), quiet=quiet))
+    console.tell(preview_pipeline(pipeline, output, overrides or (), Wish(image, row, branch), quiet=quiet))
 
 
 def explore(
@@ -110,4 +112,4 @@ def schema(
         sys.stdout.write(schema_text())
         return
     output.write_text(schema_text(), encoding="utf-8")
-    typer.echo(f"wrote {output}")
+    console.tell(f"wrote {output}")

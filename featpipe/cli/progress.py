@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from featpipe.cli.console import messages, say
+from featpipe.printable import json_text, printable
 from featpipe.report.units import bytes_text, count_text, scaled_text, seconds_text
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class JsonProgress:
             "workers_lost": None if staff is None else staff.lost,
             **more,
         }
-        sys.stderr.write(json.dumps(facts, ensure_ascii=False) + "\n")
+        sys.stderr.write(json_text(facts) + "\n")
         sys.stderr.flush()
 
 
@@ -204,7 +204,7 @@ class BarProgress:
         self.bar.console.print(DRAINING)
 
     def tell(self, what: str) -> None:
-        self.bar.console.print(what)
+        self.bar.console.print(printable(what))
 
     def crew(self, crew: Crew) -> None:
         if crew.dashboard and self.tally.staff is None:

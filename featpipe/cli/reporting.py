@@ -72,7 +72,7 @@ def _write(store: str, file: Path | None, *, quiet: bool) -> None:
     try:
         written = write_report(store, file, quiet=True)
     except FeatpipeError as error:
-        say(f"featpipe: no report: {error}")
+        say(f"featpipe: no report: {'; '.join(map(str, error.problems))}")
     except Exception as error:  # what the page cannot show must not cost a run its exit code
         say(f"featpipe: no report: {type(error).__name__}: {error}")
     else:

@@ -102,7 +102,7 @@ def fit(
     from featpipe.cli.planning import Machines
 
     machines = Machines(memory, threads, scheduler, workers)
-    console.show(learn_to_files(pipeline, output, overrides or (), machines, quiet=quiet))
+    console.tell(*learn_to_files(pipeline, output, overrides or (), machines, quiet=quiet))
 
 
 def ingest(
@@ -130,4 +130,4 @@ def unlock(
     holder = StoreLock(place).break_stale(force=force)
     if holder is None and next(place.files(), None) is None:
         raise StoreError(Problem(str(place), "there is no store here, and no lock."))
-    typer.echo(f"{store} is not locked" if holder is None else f"removed the lock of {described(holder)}")
+    console.tell(f"{store} is not locked" if holder is None else f"removed the lock of {described(holder)}")

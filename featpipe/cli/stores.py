@@ -54,7 +54,7 @@ def report(
     """Write a page about a store: what was run, how fast, what failed, responses, features, the probe."""
     from featpipe.cli.reporting import write_report
 
-    typer.echo(f"wrote {write_report(store, output, pictures=pictures, most_values=values, seed=seed, quiet=quiet)}")
+    console.tell(f"wrote {write_report(store, output, pictures=pictures, most_values=values, seed=seed, quiet=quiet)}")
 
 
 def probe(

@@ -21,6 +21,7 @@ from featpipe.pages.facts import Facts, ReportFacts
 from featpipe.pages.pictures import matrix
 from featpipe.pages.runs import latest
 from featpipe.pages.statistics import FeatureStatistics, MapStatistics
+from featpipe.printable import printable
 from featpipe.report.store import label_texts
 from featpipe.report.units import bytes_text, count_text, scaled_text, seconds_text, shape_text
 
@@ -50,11 +51,12 @@ def render_report(facts: ReportFacts) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters |= {
         "bytes": bytes_text, "scaled": scaled_text, "seconds": seconds_text, "shape": shape_text, "count": count_text,
         "number": number_text, "percent": percent_text, "when": when_text, "labels": label_texts,
-        "histogram": histogram_path, "bars": bars_path, "yaml": highlighted,
+        "histogram": histogram_path, "bars": bars_path, "yaml": highlighted, "lines": _lines,
     }  # fmt: skip
     return environment.get_template("report.html").render(
         facts=facts,
@@ -75,6 +77,16 @@ def render_report(facts: ReportFacts) -> str:
         most_classes=MOST_CLASSES,
         most_cells=MOST_CELLS,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Return what a template writes of a value: names act on a page as little as on a terminal."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _lines(text: str) -> Markup:
+    """Return text of several lines for a template."""
+    return escape(printable(text, lines=True))
 
 
 def _status(facts: ReportFacts) -> str:
@@ -157,7 +169,7 @@ def _is_numbers(value: object) -> bool:
 
 def highlighted(text: str) -> Markup:
     """Return YAML with its keys and numbers marked up; very long ones cut."""
-    lines = text.rstrip("\n").split("\n")
+    lines = printable(text, lines=True).rstrip("\n").split("\n")
     shown = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} …" for line in lines[:MOST_LINES]]
     marked = [_highlight(line) for line in shown]
     if len(lines) > MOST_LINES:

@@ -29,6 +29,7 @@ from featpipe.preview.layout import Placed, Point, lay_out
 from featpipe.preview.marks import draw_bars, draw_profile, draw_scale
 from featpipe.preview.panels import Preview
 from featpipe.preview.scales import Scale, number_text
+from featpipe.printable import printable
 from featpipe.report.picture import INK, kernel_colours
 
 DPI = 220
@@ -111,7 +112,7 @@ def measure_text(text: str, size: float, bold: bool) -> float:
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+        width, _, _ = text_to_path.get_text_width_height_descent(printable(text), font, ismath=False)
     return float(width) / 72 * 1.02  # renderers that align letters with pixels take a little more
 
 
@@ -125,7 +126,7 @@ class Sheet:
         """Write a line of text, its upper left at (x, y) unless ``options`` say otherwise."""
         chosen = {"color": INK, "ha": "left", "va": "top", **options}
         weight = "bold" if bold else "normal"
-        self.axes.text(x, y, text, fontsize=size, fontweight=weight, parse_math=False, **chosen)
+        self.axes.text(x, y, printable(text), fontsize=size, fontweight=weight, parse_math=False, **chosen)
 
     def image(self, box: tuple[float, float, float, float], values: npt.NDArray[Any], **options: Any) -> None:
         """Draw an array into (x, y, width, height)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featpipe.errors import FeatpipeError, Problem
+from featpipe.printable import printable
 from featpipe.report.picture import check_drawing
 
 if TYPE_CHECKING:
@@ -92,5 +93,6 @@ def _write_numbers(axes: Any, counts: Any, shares: Any, cell: float) -> None:
 
 def _short(name: str) -> str:
     """Return a class's name, cut if it is long; a dollar sign would begin a formula."""
+    name = printable(name)
     text = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
     return text.replace("$", r"\$")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from featpipe.errors import FeatpipeError, Problem, SpecError
 from featpipe.kernels.bank import Bank, Kernel
+from featpipe.printable import printable
 from featpipe.report.arrangement import arrange, label_text, varying
 
 MOST_KERNELS = 256
@@ -88,7 +89,9 @@ def bank_figure(bank: Bank) -> Any:
             0.5, -0.05, caption, transform=axes.transAxes, ha="center", va="top",
             fontsize=6.5, color=INK, linespacing=1.15, parse_math=False,
         )  # fmt: skip
-    figure.text(0.5, 1 - 0.18 / height, _title(bank), ha="center", va="top", fontsize=11, color=INK, parse_math=False)
+    figure.text(
+        0.5, 1 - 0.18 / height, printable(_title(bank)), ha="center", va="top", fontsize=11, color=INK, parse_math=False
+    )
     bar = figure.add_axes((0.5 - 1.2 / width, 0.33 / height, 2.4 / width, 0.08 / height))
     scale = figure.colorbar(image, cax=bar, orientation="horizontal", ticks=[-1, 0, 1])
     scale.ax.tick_params(labelsize=6.5, length=2, pad=2, colors=INK)
@@ -131,7 +134,7 @@ def _captions(kernels: Sequence[Kernel]) -> list[str]:
         lines = [label_text(label, kernel.labels[label]) for label in known if label in kernel.labels]
         if several:
             lines.append("{}×{}".format(*kernel.weights.shape[:2]))
-        captions.append("\n".join(line for line in lines if line))
+        captions.append("\n".join(printable(line) for line in lines if line))
     return captions
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from featpipe.printable import printable_facts
 from featpipe.report.sections import make_table, section, spaced, titled
 from featpipe.report.units import count_text, seconds_text
 
@@ -18,6 +19,7 @@ LISTED = 12
 
 def render_probe(facts: Facts) -> RenderableType:
     """Return for people what `ProbeResult.facts` tells."""
+    facts = printable_facts(facts)
     parts: list[RenderableType] = [section("Accuracy", _accuracy(facts)), section("Training", _training(facts))]
     if facts["validation"]:
         parts.append(_validation(facts))

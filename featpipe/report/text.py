@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from featpipe.printable import printable_facts
 from featpipe.report.sections import Fitting, code, make_table, section, spaced, titled
 from featpipe.report.store import label_texts
 from featpipe.report.units import (
@@ -29,6 +30,7 @@ Facts = Mapping[str, Any]
 
 def render_plan(facts: Facts) -> RenderableType:
     """Return a plan for people."""
+    facts = printable_facts(facts)
     parts: list[RenderableType] = [section("Images", _images(facts["images"]))]
     parts += [_layers(branch, facts["store"]["dtype"]) for branch in facts["branches"]]
     parts += [_maps(facts["store"]), section("Run", _run(facts)), section("Memory", _memory(facts["memory"]))]
@@ -39,6 +41,7 @@ def render_plan(facts: Facts) -> RenderableType:
 
 def render_run(facts: Facts) -> RenderableType:
     """Return what a run did for people."""
+    facts = printable_facts(facts)
     parts: list[RenderableType] = [section(_STATUS_TITLES[facts["status"]], _run_lines(facts))]
     if facts["failed"]:
         parts.append(_failures(facts))
@@ -48,6 +51,7 @@ def render_run(facts: Facts) -> RenderableType:
 
 def render_store(facts: Facts) -> RenderableType:
     """Return what a store holds for people."""
+    facts = printable_facts(facts)
     parts: list[RenderableType] = [section("Store", _store_lines(facts)), section("Images", _store_images(facts))]
     parts += [_stored_map(one, complete=facts["status"] == "complete") for one in facts["maps"]]
     if facts["learned"]:
@@ -65,6 +69,7 @@ def _learned(bank: Facts) -> str:
 
 def render_ingest(facts: Facts) -> RenderableType:
     """Return what was decoded for people."""
+    facts = printable_facts(facts)
     shape = shape_text(facts["shape"])
     lines = [
         facts["target"],
@@ -82,13 +87,14 @@ def render_banks(banks: Iterable[Facts]) -> RenderableType:
     table = make_table("bank", "parameters", "what it is")
     table.columns[0].style = "bold"
     table.columns[0].no_wrap = True
-    for bank in banks:
+    for bank in printable_facts(list(banks)):
         table.add_row(bank["name"], ", ".join(map(_parameter, bank["parameters"])), bank["summary"])
     return spaced([table, Text("featpipe banks show NAME tells more about one.", style="dim")])
 
 
 def render_bank(bank: Facts) -> RenderableType:
     """Return one bank for people."""
+    bank = printable_facts(bank)
     parts: list[RenderableType] = [section(bank["name"], [bank["summary"]])]
     if bank["parameters"]:
         table = make_table("parameter", "value", "default", "meaning")
