@@ -60,10 +60,20 @@ class ImageError(FeatpipeError):
     """An image cannot be read as asked."""
 
 
+class UnavailableError(ImageError):
+    """An image could not be reached, however often it was tried; nothing says that it is broken."""
+
+
 class SourceError(ImageError):
     """The collection of images itself cannot be read."""
 
     exit_code = 2
+
+
+class UnavailableSourceError(SourceError):
+    """The collection could not be reached; nothing says that anything is wrong with it, or with the pipeline."""
+
+    exit_code = 1
 
 
 class StoreError(FeatpipeError):

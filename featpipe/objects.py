@@ -98,7 +98,7 @@ def parse_url(url: str, location: Location = ()) -> Address:
     return Address(scheme, bucket, "/".join(parts))
 
 
-def open_objects(url: str, location: Location = ()) -> Any:
+def open_objects(url: str, location: Location = (), *, retries: int | None = None) -> Any:
     """Open the place in an object store that an address means; nothing is asked of the network yet.
 
     Plain ``http`` to a service is used on this machine only, or where ``AWS_ALLOW_HTTP`` is set.
@@ -108,6 +108,8 @@ def open_objects(url: str, location: Location = ()) -> Any:
     url : str
     location : tuple of str and int
         Of the address in the pipeline file.
+    retries : int, optional
+        How often obstore itself repeats a request that fails; as it chooses, within minutes, unless given.
 
     Returns
     -------
@@ -131,7 +133,8 @@ def open_objects(url: str, location: Location = ()) -> Any:
     options = {"allow_http": True} if address.scheme == "s3" and _plain_endpoint(where, location) else None
     try:
         kind = getattr(store, SCHEMES[address.scheme])
-        return kind(address.bucket, prefix=address.prefix or None, client_options=options)
+        more = {} if retries is None else {"retry_config": {"max_retries": retries}}
+        return kind(address.bucket, prefix=address.prefix or None, client_options=options, **more)
     except (exceptions.BaseError, ValueError) as error:
         raise ObjectsError(object_error(error, str(address), location)) from None
 

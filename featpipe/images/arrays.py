@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +12,16 @@ import numpy as np
 from featpipe.errors import FeatpipeError
 from featpipe.images.buckets import list_marks
 from featpipe.images.labels import label
+from featpipe.images.npy import NpyFile
 from featpipe.images.omezarr import full_level, is_ome, level_axes
 from featpipe.images.refusal import Refused, check_readable, source_error
 from featpipe.images.region import region_origin, region_shape
 from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
-from featpipe.objects import is_url, open_objects
+from featpipe.images.zarrs import steady_store
+from featpipe.objects import is_url
 from featpipe.plan.collection import Collection
+from featpipe.reading.files import is_file, list_folder, stat_file
+from featpipe.reading.retry import retry
 from featpipe.spec.pipeline import Images
 
 INGESTED = "images"
@@ -38,16 +41,16 @@ _AXIS_NAMES = {
 
 def is_zarr(path: Path) -> bool:
     """Tell whether a directory is a zarr array or group."""
-    return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+    return any(is_file(path / name) for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
 def open_npy(path: str | Path) -> Any:
-    """Map a ``.npy`` file into memory, read-only; pickled objects are refused."""
+    """Open the array in a ``.npy`` file; pickled objects are refused."""
     path = Path(path)
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return NpyFile(str(path))
     except OSError as error:
-        raise source_error("path", f"{path} cannot be read ({error.strerror or error}).") from error
+        raise source_error("path", f"{path} cannot be read ({error.strerror or error}).", cause=error) from error
     except ValueError as error:
         raise source_error("path", f"{path.name} is not a .npy array of numbers ({error}).") from error
 
@@ -57,23 +60,20 @@ def open_zarr(path: str | Path) -> Any:
     import zarr
 
     try:
-        if not is_url(str(path)):
-            return zarr.open(str(path), mode="r")
-        objects = open_objects(str(path), ("images", "path"))
-        return zarr.open(zarr.storage.ObjectStore(objects, read_only=True), mode="r")
+        return zarr.open(steady_store(str(path)), mode="r")
     except FeatpipeError:
         raise
     except Exception as error:  # codecs and metadata fail in many ways
         # What a service answers is not repeated
         said = type(error).__name__ if is_url(str(path)) else error
-        raise source_error("path", f"{path} is not a readable zarr array ({said}).") from None
+        raise source_error("path", f"{path} is not a readable zarr array ({said}).", cause=error) from None
 
 
 def scan_npy(images: Images) -> Collection:
     """Scan a ``.npy`` stack."""
     path = Path(images.path)
     array = open_npy(path)
-    found = path.stat()
+    found = stat_file(path)
     return scan_array(array, images, kind="npy", root=str(path), digest=f"{found.st_size} {found.st_mtime_ns}")
 
 
@@ -286,10 +286,15 @@ def remote_digest(url: str) -> str:
 def _tree_digest(path: Path) -> str:
     """Return names, sizes and times of all files of a zarr, hashed."""
     lines = []
-    for folder, _, files in os.walk(path):
-        for file in files:
-            found = os.stat(os.path.join(folder, file))  # noqa: PTH116, PTH118 - there may be a million
-            lines.append(f"{os.path.relpath(folder, path)}/{file} {found.st_size} {found.st_mtime_ns}")
+    left = [("", str(path))]
+    while left:
+        inner, folder = left.pop()
+        for entry in list_folder(folder):
+            if entry.is_dir(follow_symlinks=False):
+                left.append((f"{inner}/{entry.name}", entry.path))
+                continue
+            found = retry(entry.stat)
+            lines.append(f"{inner.lstrip('/') or '.'}/{entry.name} {found.st_size} {found.st_mtime_ns}")
     return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
 

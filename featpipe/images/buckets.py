@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from featpipe.errors import SourceError
+from featpipe.errors import SourceError, UnavailableSourceError
 from featpipe.images.listing import Listing
-from featpipe.images.ranges import Mark, object_mark, object_refusal
+from featpipe.images.ranges import Mark, get_bytes, object_mark, object_refusal, open_images
 from featpipe.images.refusal import Refused
-from featpipe.objects import Address, object_error, open_objects, parse_url
+from featpipe.objects import Address, object_error, parse_url
 from featpipe.plan.collection import Holder, Places
+from featpipe.reading.retry import is_transient, retry
 
 _AT = ("images", "path")
 _THREADS = 16
@@ -30,14 +31,16 @@ def list_marks(url: str) -> dict[str, Mark]:
     SourceError
         If the service refuses or cannot be reached.
     """
-    found: dict[str, Mark] = {}
-    objects = open_objects(url, _AT)
+    objects = open_images(url)
+
+    def ask() -> dict[str, Mark]:
+        pages = objects.list(chunk_size=1000)
+        return {str(about["path"]): object_mark(about) for page in pages for about in page}
+
     try:
-        for page in objects.list(chunk_size=1000):
-            found |= {str(about["path"]): object_mark(about) for about in page}
+        return retry(ask)
     except Exception as error:  # obstore's errors and OSError
         raise _error(error, url) from None
-    return found
 
 
 def list_objects(
@@ -61,11 +64,11 @@ def find_marks(address: Address, names: Sequence[str]) -> dict[str, Mark]:
     wanted = list(dict.fromkeys(names))
     if len(wanted) > _ASKED:
         return list_marks(str(address))
-    objects = open_objects(str(address), _AT)
+    objects = open_images(str(address))
 
     def ask(name: str) -> Mark | None:
         try:
-            return object_mark(objects.head(name))
+            return object_mark(retry(lambda: objects.head(name)))
         except FileNotFoundError:
             return None
         except Exception as error:  # obstore's errors
@@ -79,12 +82,12 @@ def read_object(url: str, most: int) -> io.BytesIO:
     """Read a whole object of at most ``most`` bytes; raises ``Refused``."""
     address = parse_url(url, _AT)
     folder, _, name = address.prefix.rpartition("/")
-    objects: Any = open_objects(str(address._replace(prefix=folder)), _AT)
+    objects: Any = open_images(str(address._replace(prefix=folder)))
     try:
-        size = int(objects.head(name)["size"])
+        size = int(retry(lambda: objects.head(name))["size"])
         if size > most:
             raise Refused(f"has {size:,} bytes, more than {most:,}")
-        return io.BytesIO(objects.get(name).bytes())
+        return io.BytesIO(get_bytes(objects, name, size))
     except Refused:
         raise
     except Exception as error:  # obstore's errors and OSError
@@ -94,4 +97,5 @@ def read_object(url: str, most: int) -> io.BytesIO:
 def _error(error: Exception, url: str) -> SourceError:
     if isinstance(error, SourceError):
         return error
-    return SourceError(object_error(error, str(parse_url(url)), _AT))
+    kind = UnavailableSourceError if is_transient(error) else SourceError
+    return kind(object_error(error, str(parse_url(url)), _AT))

@@ -19,9 +19,10 @@ from featpipe.images.jpeg import open_jpeg
 from featpipe.images.pillow import open_bmp, open_webp
 from featpipe.images.png import open_png
 from featpipe.images.ranges import open_file
-from featpipe.images.refusal import Refused, explain
+from featpipe.images.refusal import Refused, Unavailable, explain
 from featpipe.images.region import Spans, part_spans, region_shape
 from featpipe.images.tiff import open_tiff
+from featpipe.reading.retry import failures, is_transient
 from featpipe.spec.pipeline import Images
 
 T = TypeVar("T")
@@ -89,6 +90,7 @@ def _cut(decoded: Decoded, part: Spans) -> Decoded:
 def _visit(path: str | Opener, images: Images, use: Callable[[Opened], T]) -> T:
     """Open a file, check its header, and hand it to ``use``; whatever goes wrong becomes ``Refused``."""
     found: Format | None = None
+    given_up = failures()
     try:
         with open_file(path) if isinstance(path, str) else path() as file:
             head = file.read(12)
@@ -97,11 +99,20 @@ def _visit(path: str | Opener, images: Images, use: Callable[[Opened], T]) -> T:
                 raise Refused("not a JPEG, PNG, TIFF, BMP or WebP image" if head else "is empty (0 bytes)")
             opened = _CODECS[found](file)
             _check_size(opened.header, images)
-            return use(_with_luma(opened) if images.color == "gray" and images.luma == "stored" else opened)
-    except (MemoryError, Refused):
+            result = use(_with_luma(opened) if images.color == "gray" and images.luma == "stored" else opened)
+    except (MemoryError, Unavailable):
         raise
     except Exception as error:  # decoders raise what they like on damaged files
+        _check_reached(given_up, error)
         raise explain(error, found or "image", DECODERS.get(found or "", "")) from error
+    _check_reached(given_up, None)
+    return result
+
+
+def _check_reached(given_up: int, error: Exception | None) -> None:
+    """Refuse what was made although a read failed: some decoders swallow errors, or call them damage."""
+    if failures() > given_up and not (error is not None and is_transient(error)):
+        raise Unavailable("could not be reached (a read failed while it was decoded)") from error
 
 
 def _with_luma(opened: Opened) -> Opened:

@@ -15,7 +15,9 @@ from featpipe.errors import SourceError
 from featpipe.images.decode import read_header
 from featpipe.images.header import Header
 from featpipe.images.media import Medium, opener
-from featpipe.images.refusal import MOST_PROBLEMS, Refused, source_problem
+from featpipe.images.refusal import MOST_PROBLEMS, Refused, source_error, source_problem, told_error
+from featpipe.reading.files import stat_file
+from featpipe.reading.retry import is_transient
 from featpipe.spec.pipeline import Images
 
 _SLOW = 1e-4
@@ -51,8 +53,11 @@ def stat_files(root: Path, names: Iterable[str], *, confined: bool) -> dict[str,
         if guard is not None:
             guard.check(name, path)
         try:
-            found = os.stat(path)  # noqa: PTH116 - a third of pathlib's time
+            found = stat_file(path)
         except OSError as error:
+            if is_transient(error):
+                # What it was is not known, so nothing can be said of features that are there already
+                raise source_error("path", f"{name} could not be reached ({told_error(error)}).", cause=error) from None
             why = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be opened ({error.strerror})"
             facts[name] = FileFact(-1, -1, why)
             continue
@@ -86,16 +91,18 @@ class _Guard:
         return real == self.base or real.startswith(self.base.rstrip(os.sep) + os.sep)
 
 
-def probe_headers(medium: Medium, rows: Sequence[int], images: Images, *, threads: int = 4) -> dict[int, Header | str]:
+def probe_headers(
+    medium: Medium, rows: Sequence[int], images: Images, *, threads: int = 4
+) -> dict[int, Header | Refused]:
     """Read the header of every image, or why it cannot be read; where they come slowly, threads hide their latency."""
 
-    def probe(row: int) -> Header | str:
+    def probe(row: int) -> Header | Refused:
         try:
             return read_header(opener(medium, row, head=True), images)
         except Refused as refused:
-            return str(refused)
+            return refused.with_traceback(None)
 
-    def probe_part(part: Sequence[int]) -> list[Header | str]:
+    def probe_part(part: Sequence[int]) -> list[Header | Refused]:
         return [probe(row) for row in part]
 
     first, several = (256, 256) if threads <= 4 else (0, 16)

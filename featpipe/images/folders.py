@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 from featpipe.errors import SourceError
 from featpipe.images.header import EXTENSIONS
 from featpipe.images.refusal import nearest, source_error
+from featpipe.reading.files import exists, is_folder, list_folder
+from featpipe.reading.retry import is_transient, retry
 
 _MAGIC = frozenset("*?[")
 
@@ -26,7 +28,7 @@ class Chosen(NamedTuple):
 
 def is_glob(path: Path) -> bool:
     """Tell whether a path has wildcards and is no file or directory that happens to be called so."""
-    return not _MAGIC.isdisjoint(str(path)) and not path.exists()
+    return not _MAGIC.isdisjoint(str(path)) and not exists(path)
 
 
 def list_directory(root: Path) -> Chosen:
@@ -72,7 +74,7 @@ def list_glob(pattern: Path) -> tuple[Path, Chosen]:
     parts = pattern.parts
     fixed = next(i for i, part in enumerate(parts) if not _MAGIC.isdisjoint(part))
     root, wanted = Path(*parts[:fixed]), parts[fixed:]
-    if not root.is_dir():
+    if not is_folder(root):
         raise missing(root)
     depth = None if "**" in wanted else len(wanted)
     files = [name for name in _walk(root, depth) if _matches(PurePath(name).parts, wanted)]
@@ -151,10 +153,9 @@ def _walk(root: Path, depth: int | None = None) -> Iterator[str]:
 
 def _walk_folder(folder: str, prefix: str, depth: int | None, above: tuple[str, ...]) -> Iterator[str]:
     try:
-        with os.scandir(folder) as listing:
-            entries = [entry for entry in listing if not entry.name.startswith(".")]
+        entries = [entry for entry in list_folder(folder) if not entry.name.startswith(".")]
     except OSError as error:
-        raise source_error("path", f"{folder} cannot be listed ({error.strerror}).") from error
+        raise source_error("path", f"{folder} cannot be listed ({error.strerror}).", cause=error) from error
     for entry in entries:
         name = prefix + entry.name
         if _leads_to(entry.is_dir):
@@ -169,8 +170,10 @@ def _walk_folder(folder: str, prefix: str, depth: int | None, above: tuple[str, 
 def _leads_to(is_kind: Callable[[], bool]) -> bool:
     """Ask what an entry is; a link in a circle is nothing."""
     try:
-        return is_kind()
-    except OSError:
+        return retry(is_kind)
+    except OSError as error:
+        if is_transient(error):
+            raise source_error("path", f"cannot be listed whole ({error.strerror}).", cause=error) from error
         return False
 
 

@@ -28,6 +28,7 @@ from featpipe.images.scan import scan
 from featpipe.images.values import prepare
 from featpipe.objects import is_url
 from featpipe.plan.collection import Collection
+from featpipe.reading.files import exists, is_file
 from featpipe.spec.pipeline import Images
 
 Float32 = npt.NDArray[np.float32]
@@ -85,7 +86,7 @@ class Glance:
             options = self.images if part is None else self.images.model_copy(update={"size": None})
             return prepare(decode(opener(self._medium, row), self.images, part), options)
         except Refused as refused:
-            raise image_error(name, str(refused)) from refused
+            raise image_error(name, refused) from refused
 
     def look(self, name: str) -> Decoded:
         """Return an image as it is in its file, upright, whatever the pipeline would make of it.
@@ -105,7 +106,7 @@ class Glance:
             self._check_size(row, options, None)
             return decode(opener(self._medium, row), options)
         except Refused as refused:
-            raise image_error(name, str(refused)) from refused
+            raise image_error(name, refused) from refused
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ class Glance:
             return scan(self.images) if kind == "zarr" else None
         if folders.is_glob(Path(path)):
             return None
-        if arrays.is_zarr(Path(path)) or (kind == "npy" and Path(path).is_file()):
+        if arrays.is_zarr(Path(path)) or (kind == "npy" and is_file(path)):
             return scan(self.images)
         return None
 
@@ -127,7 +128,7 @@ class Glance:
         if is_url(self.images.path):
             return find_remote(self.images)
         path = Path(self.images.path)
-        if not folders.is_glob(path) and not path.exists():
+        if not folders.is_glob(path) and not exists(path):
             raise folders.missing(path)
         return find_local(self.images)
 

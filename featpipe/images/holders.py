@@ -16,12 +16,12 @@ from featpipe.images.labels import SPLIT_FOLDERS
 from featpipe.images.listing import Listing, readable_names
 from featpipe.images.manifest import check_paths, normal_path
 from featpipe.images.members import Member, sample_key
-from featpipe.images.ranges import AT_ONCE, Ranges, find_ranges
+from featpipe.images.ranges import AT_ONCE, Ranges, find_ranges, open_images
 from featpipe.images.refusal import Refused, source_error
 from featpipe.images.tables import MOST_ROWS, Table, open_table
 from featpipe.images.tar import list_tar
 from featpipe.images.zip import list_zip
-from featpipe.objects import is_url, open_objects
+from featpipe.objects import is_url
 from featpipe.plan.collection import Holder, Places
 from featpipe.spec.pipeline import Images
 
@@ -167,7 +167,7 @@ def _text_columns(names: Sequence[str], tables: Sequence[Table], images: Images,
 
 def _each(root: str, names: Sequence[str], read: Callable[[Ranges], T]) -> list[tuple[Ranges, T]]:
     """Read every file; several at once where they come over a network."""
-    store: Any = open_objects(root, ("images", "path")) if is_url(root) else None
+    store: Any = open_images(root) if is_url(root) else None
 
     def visit(name: str) -> tuple[Ranges, T]:
         found = _refusing(name, lambda: find_ranges(root, name, store))
@@ -183,7 +183,7 @@ def _refusing(name: str, read: Callable[[], T]) -> T:
     try:
         return read()
     except Refused as refused:
-        raise source_error("path", f"{readable_names([name])[0][0]} {refused}.") from refused
+        raise source_error("path", f"{readable_names([name])[0][0]} {refused}.", cause=refused) from refused
 
 
 def _above(names: Sequence[str]) -> list[str]:

@@ -40,7 +40,7 @@ def read_manifest(name: str, file: BinaryIO) -> dict[str, list[str]]:
             if len(columns["path"]) > MOST_ROWS:
                 raise source_error("path", f"{name} lists more than {MOST_ROWS:,} images.", "Make several of it.")
     except OSError as error:
-        raise source_error("path", f"{name} cannot be read ({error.strerror}).") from error
+        raise source_error("path", f"{name} cannot be read ({error.strerror}).", cause=error) from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise source_error("path", f"{name} is not a CSV file in UTF-8 ({error}).") from error
     if problems:

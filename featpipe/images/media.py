@@ -16,14 +16,16 @@ from featpipe.images.ranges import (
     ObjectRanges,
     Ranges,
     find_ranges,
+    get_bytes,
     object_refusal,
     open_file,
+    open_images,
     open_part,
 )
-from featpipe.images.refusal import Refused
+from featpipe.images.refusal import Refused, Unavailable
 from featpipe.images.tables import Table, open_table
 from featpipe.images.zip import open_zipped
-from featpipe.objects import is_url, open_objects, parse_url
+from featpipe.objects import is_url, parse_url
 from featpipe.plan.collection import Places
 
 MediumKind = Literal["files", "objects", "tar", "zip", "parquet"]
@@ -49,6 +51,9 @@ class Medium(Protocol):
 
     def open(self, row: int, *, head: bool = False) -> BinaryIO:
         """Open one image as a seekable file; raises ``Refused`` or ``OSError``.
+
+        Reading it is repeated where it fails for a moment, and gives all the bytes there are. What fails even so raises
+        ``Unavailable``, or ``OSError``, from whatever reads it.
 
         With ``head``, little will be read of it, from the beginning.
         """
@@ -91,7 +96,7 @@ class _Objects:
     def __init__(self, located: Located) -> None:
         self._located = located
         self._scheme = parse_url(located.root).scheme
-        self._store = open_objects(located.root, ("images", "path"))
+        self._store = open_images(located.root)
 
     def open(self, row: int, *, head: bool = False) -> BinaryIO:
         name = self._located.paths[row]
@@ -99,7 +104,7 @@ class _Objects:
         if size > AT_ONCE or head:
             return open_part(ObjectRanges(self._store, self._scheme, name, Mark(size, "")), 0, size, head=head)
         try:
-            return io.BytesIO(self._store.get(name).bytes())
+            return io.BytesIO(get_bytes(self._store, name, size))
         except Exception as error:  # obstore's errors and OSError
             raise object_refusal(error, self._scheme) from None
 
@@ -123,7 +128,7 @@ class _Holders:
         assert self.located.places is not None
         holder = self.located.places.holders[index]
         if self.store is None and is_url(self.located.root):
-            self.store = open_objects(self.located.root, ("images", "path"))
+            self.store = open_images(self.located.root)
         found = find_ranges(self.located.root, holder.name, self.store)
         if found.mark != (holder.size, holder.tag):
             raise Refused(f"cannot be read: {holder.name} has changed since it was scanned")
@@ -160,6 +165,8 @@ class _Rows:
             self._kept.place = self._kept.rows = None  # lets the old ones go before the new come
             try:
                 self._kept.rows = self._table(holder).read_images(group)
+            except Unavailable:
+                raise
             except Refused as refused:
                 self._kept.rows = str(refused)  # for every row of it, which is not read again
             self._kept.place = (holder, group)

@@ -14,6 +14,7 @@ from featpipe.images.manifest import MOST_BYTES, read_manifest
 from featpipe.images.ranges import find_ranges, open_part
 from featpipe.images.refusal import Refused, source_error
 from featpipe.objects import Address, parse_url
+from featpipe.reading.files import is_folder
 from featpipe.spec.pipeline import Images
 
 _AT = ("images", "path")
@@ -25,7 +26,7 @@ def find_local(images: Images) -> Listing:
     path = Path(images.path)
     if folders.is_glob(path):
         root, (names, passed) = folders.list_glob(path)
-    elif path.is_dir():
+    elif is_folder(path):
         root, (names, passed) = path, folders.list_directory(path)
     elif path.suffix.lower() == ".csv":
         return list_files(path.parent, *_manifest(path))
@@ -48,7 +49,7 @@ def _manifest(path: Path) -> tuple[Sequence[str], Mapping[str, Sequence[str]]]:
         with open_part(found, 0, found.mark.size) as file:
             columns = read_manifest(path.name, file)
     except Refused as refused:
-        raise source_error("path", f"{path} {refused}.") from refused
+        raise source_error("path", f"{path} {refused}.", cause=refused) from refused
     return columns["path"], columns
 
 
@@ -86,7 +87,7 @@ def _remote_manifest(folder: Address, name: str) -> Listing:
     try:
         columns = read_manifest(name, buckets.read_object(url, MOST_BYTES))
     except Refused as refused:
-        raise source_error("path", f"{url} {refused}.") from refused
+        raise source_error("path", f"{url} {refused}.", cause=refused) from refused
     return _named(folder, columns["path"], columns)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol, cast
 
-from featpipe.images.refusal import Refused
-from featpipe.objects import explain, is_url, open_objects, parse_url
+from featpipe.images.refusal import Refused, Unavailable, explain
+from featpipe.objects import explain as explain_service
+from featpipe.objects import is_url, open_objects, parse_url
+from featpipe.reading.files import SteadyFile, check_regular, stat_file
+from featpipe.reading.retry import ShortReadError, is_transient, retry
 
 AT_ONCE = 16 * 2**20
 """Parts up to this size, in bytes, are read whole; larger ones piece by piece."""
@@ -17,6 +19,8 @@ _FILE_AT_ONCE = 64 * 2**10
 """Files up to this size, in bytes, are read whole, by as few calls as can be: around each, threads take turns."""
 _PIECE = 2**20
 _HEAD = 64 * 2**10
+_RETRIES = 3
+"""Of obstore itself for one request; what they do not mend is tried again as other reads are."""
 _CHANGED = "has changed since it was scanned"
 
 
@@ -50,15 +54,13 @@ class FileRanges:
     ahead: ClassVar[int] = 4096
 
     def read_at(self, start: int, length: int) -> bytes:
-        with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123
-            if _mark(os.fstat(file.fileno())) != self.mark:
-                raise Refused(f"cannot be read: {os.path.basename(self.path)} {_CHANGED}")  # noqa: PTH119
-            file.seek(start)
-            parts = []
-            while length > 0 and (part := file.read(length)):
-                parts.append(part)
-                length -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        try:
+            with SteadyFile(self.path) as file:
+                if _mark(file.found) != self.mark:
+                    raise Refused(f"cannot be read: {os.path.basename(self.path)} {_CHANGED}")  # noqa: PTH119
+                return file.read_at(start, length)
+        except OSError as error:
+            raise explain(error) from error
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,34 @@ class ObjectRanges:
         if isinstance(self.mark.tag, str) and self.mark.tag:
             options["if_match"] = self.mark.tag
         try:
-            return self.objects.get(self.name, options=options).bytes().to_bytes()  # type: ignore[no-any-return]
+            return get_bytes(self.objects, self.name, stop - start, options)
         except Exception as error:  # obstore's errors and OSError
             raise object_refusal(error, self.scheme) from None
+
+
+def get_bytes(objects: Any, name: str, length: int, options: Any = None) -> bytes:
+    """Return all of an object's bytes, or of a range of them; raises obstore's errors and ``OSError``."""
+
+    def read() -> bytes:
+        found: bytes = objects.get(name, options=options).bytes().to_bytes()
+        if len(found) < length:
+            raise ShortReadError(f"a read gave {len(found):,} of {length:,} bytes")
+        return found
+
+    return retry(read)
 
 
 def object_refusal(error: Exception, scheme: str) -> Refused:
     """Return the refusal of one image that an exception of obstore means."""
     if type(error).__name__ in {"PreconditionError", "NotModifiedError"}:
         return Refused(_CHANGED)
-    return Refused(explain(error, scheme)[0])
+    if isinstance(error, ShortReadError):
+        return Unavailable(f"could not be reached ({error.strerror})")
+    what = explain_service(error, scheme)[0]
+    return Unavailable(what) if is_transient(error) else Refused(what)
 
 
-def find_ranges(root: str, name: str, objects: Any = None) -> Ranges:
+def find_ranges(root: str, name: str, store: Any = None) -> Ranges:
     """Look at one file below a directory or an address.
 
     Parameters
@@ -100,7 +117,7 @@ def find_ranges(root: str, name: str, objects: Any = None) -> Ranges:
         A directory, or the address of an object store.
     name : str
         Relative to it.
-    objects : ObjectStore, optional
+    store : ObjectStore, optional
         Opened at ``root`` already.
 
     Raises
@@ -111,19 +128,23 @@ def find_ranges(root: str, name: str, objects: Any = None) -> Ranges:
     if not is_url(root):
         path = f"{root}/{name}"
         try:
-            found = os.stat(path)  # noqa: PTH116
+            found = stat_file(path)
+            check_regular(path, found)
         except OSError as error:
-            raise Refused(f"cannot be opened ({(error.strerror or str(error)).lower()})") from error
-        if not stat.S_ISREG(found.st_mode):
-            raise Refused("is not a regular file")
+            raise explain(error) from error
         return FileRanges(path, _mark(found))
-    objects = objects or open_objects(root, ("images", "path"))
+    store = store or open_images(root)
     scheme = parse_url(root).scheme
     try:
-        about = objects.head(name)
+        about = retry(lambda: store.head(name))
     except Exception as error:  # obstore's errors and OSError
         raise object_refusal(error, scheme) from None
-    return ObjectRanges(objects, scheme, name, object_mark(about))
+    return ObjectRanges(store, scheme, name, object_mark(about))
+
+
+def open_images(url: str) -> Any:
+    """Open the place in an object store that ``images.path`` names."""
+    return open_objects(url, ("images", "path"), retries=_RETRIES)
 
 
 def object_mark(about: Any) -> Mark:
@@ -197,13 +218,8 @@ def open_part(ranges: Ranges, start: int, length: int, *, head: bool = False) ->
 
 def open_file(path: str) -> BinaryIO:
     """Open a regular file; nothing else is touched, for it might block."""
-    known = os.stat(path)  # noqa: PTH116 - a third of pathlib's time
-    if not stat.S_ISREG(known.st_mode):
-        raise Refused("is a directory" if stat.S_ISDIR(known.st_mode) else "is not a regular file")
-    if known.st_size > _FILE_AT_ONCE:
-        return open(path, "rb")  # noqa: PTH123
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        return io.BytesIO(os.read(file, known.st_size))
-    finally:
-        os.close(file)
+    file = SteadyFile(path)
+    if file.size > _FILE_AT_ONCE:
+        return cast("BinaryIO", io.BufferedReader(file))
+    with file:
+        return io.BytesIO(file.read())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.errors import ImageError, Problem
+from featpipe.errors import ImageError, Problem, UnavailableError
 from featpipe.geometry.axis import Span
 from featpipe.images import arrays
 from featpipe.images.decode import decode
@@ -76,10 +76,10 @@ class Reader:
             try:
                 kept = (index, self._prepare(index, None))
             except ImageError as error:
-                kept = (index, error.problems[0])  # for all of its blocks: decoding a large image takes long
+                kept = (index, error)  # for all of its blocks: decoding a large image takes long
             self._last.image = kept
-        if isinstance(kept[1], Problem):
-            raise ImageError(kept[1])
+        if isinstance(kept[1], ImageError):
+            raise type(kept[1])(kept[1].problems)
         return np.array(kept[1][y.start : y.stop, x.start : x.stop], order="C")
 
     def read_image(self, index: int) -> Float32:
@@ -94,7 +94,7 @@ class Reader:
         try:
             return self._load(index, None)
         except Refused as refused:
-            raise image_error(self.collection.paths[index], str(refused)) from refused
+            raise image_error(self.collection.paths[index], refused) from refused
 
     @property
     def array(self) -> Any:
@@ -105,7 +105,8 @@ class Reader:
         """Return the planned height and width of an image, in pixels; raise if it was unreadable from the first."""
         collection = self.collection
         if index in collection.unreadable:
-            raise image_error(collection.paths[index], collection.unreadable[index])
+            kind = UnavailableError if index in collection.unavailable else ImageError
+            raise kind(Problem(collection.paths[index], collection.unreadable[index]))
         return int(collection.heights[index]), int(collection.widths[index])
 
     def _prepare(self, index: int, region: tuple[Span, Span] | None) -> Float32:
@@ -114,7 +115,7 @@ class Reader:
             image = prepare(self._load(index, region), options, self._scratch)
             self._compare(index, image, region)
         except Refused as refused:
-            raise image_error(self.collection.paths[index], str(refused)) from refused
+            raise image_error(self.collection.paths[index], refused) from refused
         return image
 
     def _compare(self, index: int, image: Float32, region: tuple[Span, Span] | None) -> None:

@@ -18,12 +18,14 @@ from featpipe.images.labels import Labelling, label
 from featpipe.images.listing import Listing
 from featpipe.images.media import open_medium
 from featpipe.images.places import find_local, find_remote
-from featpipe.images.refusal import Refused, check_readable, source_error
+from featpipe.images.refusal import Refused, Unavailable, check_readable, source_error, told_error
 from featpipe.images.region import region_origin, region_shape
 from featpipe.images.resize import wrong_size
 from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
 from featpipe.objects import is_url
 from featpipe.plan.collection import Collection
+from featpipe.reading.files import is_file
+from featpipe.reading.retry import is_transient
 from featpipe.spec.pipeline import Images
 
 _SAMPLE = 64
@@ -49,6 +51,15 @@ def scan(images: Images) -> Collection:
     SourceError
         If there are no images, none is readable, or they do not suit each other or the options.
     """
+    try:
+        return _scan(images)
+    except OSError as error:
+        if not is_transient(error):
+            raise
+        raise source_error("path", f"{images.path} could not be reached ({told_error(error)}).", cause=error) from error
+
+
+def _scan(images: Images) -> Collection:
     if is_url(images.path):
         return arrays.scan_zarr(images) if _kind(images.path) == "zarr" else _collect(images, find_remote(images))
     path = Path(images.path)
@@ -57,7 +68,7 @@ def scan(images: Images) -> Collection:
             raise folders.missing(path)
         if arrays.is_zarr(path):
             return arrays.scan_zarr(images)
-        if _kind(images.path) == "npy" and path.is_file():
+        if _kind(images.path) == "npy" and is_file(path):
             return arrays.scan_npy(images)
     return _collect(images, find_local(images))
 
@@ -79,10 +90,12 @@ def _collect(images: Images, listing: Listing) -> Collection:
     refused = {i: why for i, header in headers.items() if (why := _refusal(header, images))}
     parts = probed and _by_parts(headers, refused, images)
     refused |= {i: why for i in headers if i not in refused and (why := _excess(headers[i], images, parts))}
+    away = {i for i, header in headers.items() if isinstance(header, Unavailable)}
     if probed:
-        failed |= refused
+        failed |= {i: why for i, why in refused.items() if images.size is None or i not in away}
     unreadable = {i: failed[k] for i, k in enumerate(same) if k in failed}
-    check_readable(images, paths, unreadable)
+    unavailable = frozenset(i for i, k in enumerate(same) if k in failed and k in away)
+    check_readable(images, paths, unreadable, unavailable)
     good = {i: header for i, header in headers.items() if isinstance(header, Header) and i not in refused}
     heights, widths = _shapes(images, same, good, unreadable)
     return Collection(
@@ -93,8 +106,8 @@ def _collect(images: Images, listing: Listing) -> Collection:
         decoded_bytes=_decoded_bytes(images, same, good, listing, unreadable, probed=probed),
         regions=parts, region_bytes=_part_bytes(good, images), digest=_digest(listing, labelling),
         stamps=_stamps(listing), found=listing.kind in {"files", "objects"} and listing.columns is None,
-        dtype=_common_dtype(good), unreadable=unreadable, places=listing.places, odd_names=listing.odd_names,
-        origin=region_origin(images), passed=listing.passed,
+        dtype=_common_dtype(good), unreadable=unreadable, unavailable=unavailable, places=listing.places,
+        odd_names=listing.odd_names, origin=region_origin(images), passed=listing.passed,
     )  # fmt: skip
 
 
@@ -105,10 +118,10 @@ def _spread(rows: Sequence[int], count: int) -> list[int]:
     return [rows[i * len(rows) // count] for i in range(count)]
 
 
-def _refusal(header: Header | str, images: Images) -> str:
+def _refusal(header: Header | Refused, images: Images) -> str:
     """Return why an image does not do, or nothing."""
-    if isinstance(header, str):
-        return header
+    if isinstance(header, Refused):
+        return str(header)
     try:
         recoloured(header.channels, images.color)
     except Refused as refused:
@@ -122,15 +135,15 @@ def _refusal(header: Header | str, images: Images) -> str:
     return ""
 
 
-def _by_parts(headers: Mapping[int, Header | str], refused: Mapping[int, str], images: Images) -> bool:
+def _by_parts(headers: Mapping[int, Header | Refused], refused: Mapping[int, str], images: Images) -> bool:
     """Return whether blocks of every readable image can be read without reading it whole."""
     good = (header for i, header in headers.items() if i not in refused and isinstance(header, Header))
     return images.size is None and all(header.by_parts(images.orientation) for header in good)
 
 
-def _excess(header: Header | str, images: Images, parts: bool) -> str:
+def _excess(header: Header | Refused, images: Images, parts: bool) -> str:
     """Return why an image is too large, where it will be decoded whole after all, because others have to be."""
-    if parts or isinstance(header, str) or images.region is not None:
+    if parts or isinstance(header, Refused) or images.region is not None:
         return ""
     try:
         refuse_many_pixels(header, images)

@@ -142,8 +142,8 @@ def open_table(ranges: Ranges, column: str = "") -> Table:
     footer = int.from_bytes(tail[:4], "little")
     if footer > min(_MOST_FOOTER, size):
         raise Refused(f"is not a readable parquet file (its footer has {footer:,} bytes)")
-    local = isinstance(ranges, FileRanges)
-    source = pa.OSFile(ranges.path) if local else io.BufferedReader(Part(ranges, 0, size), ranges.ahead)  # type: ignore[attr-defined]
+    part = Part(ranges, 0, size)
+    source = pa.PythonFile(part if isinstance(ranges, FileRanges) else io.BufferedReader(part, ranges.ahead), mode="r")
     try:
         return Table(ranges, parquet.ParquetFile(source, pre_buffer=False), column)
     except Refused:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from featpipe.errors import Location, Problem, SpecError
 from featpipe.kernels.weights import RefusedError, Wanted, check_finite, check_shape, open_tensors, refuse
+from featpipe.reading.files import open_buffered
 from featpipe.spec.checks import TENSORS, split_file
 
 Float64 = npt.NDArray[np.float64]
@@ -127,13 +128,13 @@ def _open_array(path: str) -> Iterator[IO[bytes]]:
     """Open an array's bytes in NumPy's format, be they a file or a member of an archive."""
     file, key = split_file(path)
     if key is None:
-        with open(file, "rb") as stream:  # noqa: PTH123
+        with open_buffered(file) as stream:
             if stream.read(2) == b"PK":
                 refuse("is an .npz archive and does not say which of its arrays.", "Write it as FILE.npz:NAME.")
             stream.seek(0)
             yield stream
         return
-    with zipfile.ZipFile(file) as archive:
+    with open_buffered(file) as opened, zipfile.ZipFile(opened) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist()]
         if key not in keys:
             refuse(f"there is no array {key!r} in it.", f"(arrays: {', '.join(keys[:20]) or 'none'})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from featpipe.errors import Location, Problem, SpecError
 from featpipe.kernels.bank import Bank, Kernel
 from featpipe.kernels.files import LARGEST_BANK
+from featpipe.reading.files import read_file
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -144,10 +146,11 @@ def read_learned_bank(path: str, where: str = "bank.file", location: Location = 
         If it cannot be read, or holds something else.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        content = io.BytesIO(read_file(path, 5 * LARGEST_BANK))
+        with zipfile.ZipFile(content) as archive:
             if sum(member.file_size for member in archive.infolist()) > 4 * LARGEST_BANK:
                 raise ValueError(f"it takes more than {4 * LARGEST_BANK >> 20} MiB")
-        with np.load(path, allow_pickle=False) as found:
+        with np.load(content, allow_pickle=False) as found:
             if "facts" not in found:
                 raise ValueError("it is no bank that featpipe fit has written")
             facts = json.loads(str(found["facts"]))

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.reading.files import check_regular, stat_file
+from featpipe.reading.retry import retry
 from featpipe.spec.words import suggest
 
 Float64 = npt.NDArray[np.float64]
@@ -128,7 +130,8 @@ def open_tensors(path: str) -> Iterator[Tensors]:
     except ImportError:
         refuse("needs the library safetensors to be read.", "pip install 'featpipe[weights]'")
     try:
-        with safe_open(path, framework="np") as opened:
+        check_regular(path, stat_file(path))
+        with retry(lambda: safe_open(path, framework="np")) as opened:
             yield Tensors(opened)
     except SafetensorError as error:
         refuse(f"is no whole safetensors file ({error}).", "Save it with safetensors.torch.save_file(state, FILE).")

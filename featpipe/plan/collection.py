@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+MOST_PIXEL_BYTES = 64
+"""That decoding takes of an image of which only the size is known, at least."""
 
 
 class Holder(NamedTuple):
@@ -77,6 +80,8 @@ class Collection:
     """Of an array's samples, or the commonest of files."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """Images whose header could not be read, and why; they keep their row."""
+    unavailable: frozenset[int] = frozenset()
+    """Those of ``unreadable`` that could not be reached: nothing says that they are broken."""
     places: Places | None = None
     """Where the images lie in archives, tables or object stores."""
     odd_names: dict[int, str] = field(default_factory=dict)
@@ -109,6 +114,34 @@ class Collection:
         """Largest height and width, in pixels; the shape of every image when ``uniform``."""
         return int(self.heights.max(initial=0)), int(self.widths.max(initial=0))
 
+    def with_sizes(self, sizes: Mapping[str, tuple[int, int]]) -> Collection:
+        """Return the images with sizes that are known of some that could not be reached.
+
+        These are no longer unreadable: whether they can be read is found out when they are.
+
+        Parameters
+        ----------
+        sizes : mapping of str to (int, int)
+            Name of an image to its height and width, in pixels; zeros where they are not known.
+        """
+        known = {i: sizes.get(self.paths[i], (0, 0)) for i in self.unavailable}
+        known = {i: size for i, size in known.items() if min(size) > 0}
+        if not known:
+            return self
+        heights, widths, decoded = self.heights.copy(), self.widths.copy(), self.decoded_bytes.copy()
+        area = np.maximum(self.heights * self.widths, 1)
+        most = float((self.decoded_bytes / area).max(initial=MOST_PIXEL_BYTES))
+        for i, (height, width) in known.items():
+            heights[i], widths[i], decoded[i] = height, width, int(most * height * width)
+        return replace(
+            self,
+            heights=heights,
+            widths=widths,
+            decoded_bytes=decoded,
+            unreadable={i: why for i, why in self.unreadable.items() if i not in known},
+            unavailable=self.unavailable - known.keys(),
+        )
+
     def reordered(self, order: npt.NDArray[np.int64]) -> Collection:
         """Return the same images in another order.
 
@@ -133,6 +166,7 @@ class Collection:
             decoded_bytes=self.decoded_bytes[order],
             stamps=self.stamps[order],
             unreadable={row[image]: why for image, why in sorted(self.unreadable.items(), key=lambda one: row[one[0]])},
+            unavailable=frozenset(row[image] for image in self.unavailable),
             places=places,
             odd_names={row[image]: name for image, name in self.odd_names.items()},
             digest=hashlib.sha256(self.digest.encode() + np.ascontiguousarray(order, np.int64).tobytes()).hexdigest(),

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from featpipe.errors import Problem, SpecError
+from featpipe.reading.files import read_file
 from featpipe.spec.banks import FileBank
 from featpipe.spec.base import FROM_FILE, describe
 from featpipe.spec.checks import check_branches, check_paths, resolve_path, split_file
@@ -153,8 +154,7 @@ def _validate(data: dict[str, Any], folder: Path, images_needed: bool) -> tuple[
 def _read_file(path: str | Path) -> tuple[Node, list[Problem]]:
     """Return the file's content, and the problems of its YAML that leave it readable."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123  (Path refuses what open names)
-            content = file.read(LARGEST_FILE + 1)
+        content = read_file(path, LARGEST_FILE + 1)
     except FileNotFoundError:
         raise SpecError(
             Problem(str(path), "there is no such file.", "featpipe init writes a first pipeline.")
