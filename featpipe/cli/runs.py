@@ -123,7 +123,8 @@ def unlock(
 ) -> None:
     """Remove the lock that a run has left which died; one that is alive keeps it."""
     from featpipe.errors import Problem, StoreError
-    from featpipe.store.lock import StoreLock, described
+    from featpipe.store.fence import described
+    from featpipe.store.lock import StoreLock
     from featpipe.store.place import open_place
 
     place = open_place(store)

@@ -78,9 +78,7 @@ def read_runs(place: Place, pipeline_digest: str) -> list[Run]:
         Of the pipeline that the store is of.
     """
     records = [one for one in History(place).runs() if _is_record(one)]
-    lock = StoreLock(place)
-    holder = lock.holder()
-    running = holder.get("token") if holder and not lock.is_stale(holder) else None
+    running = (StoreLock(place).living() or {}).get("token")
     runs = []
     for i, record in enumerate(records):
         after = records[i + 1] if i + 1 < len(records) else None

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from featpipe.fit.stage import Shelf
 
 
-def learn(plan: Plan, shelf: Shelf, *, workers: Workers | None = None, progress: Progress | None = None) -> Plan:
+def learn(
+    plan: Plan,
+    shelf: Shelf,
+    *,
+    workers: Workers | None = None,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Plan:
     """Learn the banks that a plan asks for, in this process or on a cluster; return the plan with them.
 
     Parameters
@@ -26,6 +33,8 @@ def learn(plan: Plan, shelf: Shelf, *, workers: Workers | None = None, progress:
     workers : Workers, optional
         Threads of this process unless given.
     progress : Progress, optional
+    stop : threading.Event, optional
+        Once set, learning is interrupted.
 
     Raises
     ------
@@ -37,7 +46,7 @@ def learn(plan: Plan, shelf: Shelf, *, workers: Workers | None = None, progress:
     from featpipe.fit.stage import learn_banks
 
     crew = workers or ThreadWorkers(plan.memory.threads)
-    stop = threading.Event()
+    stop = stop or threading.Event()
     on_crew = progress.crew if progress is not None else None
 
     def execute(job: Job, tasks: Iterable[int], arrived: Callable[[Any], None]) -> None:

@@ -109,15 +109,17 @@ class _Run:
         self.standing = standing
         self.lock = lock
         self.progress = progress
-        self.place = standing.place
+        self.place = standing.place if lock is None else lock.fenced
         plan = standing.plan
         self.identities = standing.identities
         self.allowed = _allowed(max_failures, len(plan.collection))
-        self.journal = Journal(self.place)
+        self.journal = Journal(self.place, 0 if lock is None else lock.generation)
         self.receipts = list(standing.kept)
         tasks = tuple(replace(task, maps=standing.todo.get(task.index, task.maps)) for task in plan.tasks)
         self.plan = replace(plan, tasks=tasks)
         self.stop = threading.Event()
+        if lock is not None:
+            lock.when_lost(self.stop.set)
         done = len(plan.tasks) - len(standing.todo)
         self.report = RunReport(
             str(self.place), "complete", len(plan.collection), paths=plan.collection.paths, resumed=done
@@ -166,7 +168,7 @@ class _Run:
         if self.plan.program.fits:
             shelf = StoreShelf(self.place, self.identities.fits)
             with self._told():
-                self.plan = learn(self.plan, shelf, workers=workers, progress=self.progress)
+                self.plan = learn(self.plan, shelf, workers=workers, progress=self.progress, stop=self.stop)
 
     def execute(self, workers: Workers) -> None:
         from featpipe.images.reader import open_reader
@@ -183,9 +185,15 @@ class _Run:
             with self._told(), drain_on_interrupt(self.stop, self.progress):
                 at_once = self.plan.memory.threads
                 workers.run(job, tasks, self._arrived, self.stop, at_once=at_once, on_crew=self._staffed)
+                self._check_lock()
         finally:
             self.report.seconds = time.perf_counter() - start
         self.check_failures()
+
+    def _check_lock(self) -> None:
+        """Fail where the lock was taken from this run: it was stopped for that, not because it is done."""
+        if self.lock is not None and self.lock.lost.is_set():
+            raise self.lock.fence.error()
 
     def _staffed(self, crew: Crew) -> None:
         self.crew = crew
@@ -205,12 +213,6 @@ class _Run:
     def _arrived(self, done: Receipt) -> None:
         from featpipe.store.receipts import Receipt as MapReceipt
 
-        if self.lock is not None and self.lock.lost.is_set():
-            from featpipe.store.lock import described
-
-            holder = described(self.lock.holder() or {})
-            what = f"the lock was taken from this run by {holder}; it has stopped."
-            raise RunError(Problem(str(self.place), what, "Let that run end, then run again."))
         task = self.plan.tasks[done.task]
         failures = {failure.image: failure.reason for failure in done.failures}
         receipts = []
@@ -265,6 +267,8 @@ class _Run:
     def finish(self) -> RunReport:
         from featpipe.store.write import StoreWriter
 
+        with self._told():
+            self._check_lock()
         report = self.report
         report.phases = dict(self.phases)
         report.failures = self._failed()

@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from featpipe.errors import FeatpipeError, StoreError, WriteError
 from featpipe.objects import object_error, open_objects, parse_url
-from featpipe.store.place import BESIDE, TEMPORARY, Part
+from featpipe.store.place import BESIDE, Part, temporary_name
+
+if TYPE_CHECKING:
+    from featpipe.store.fence import Fence
 
 REMOVED_AT_ONCE = 1000
+CONDITIONAL_BYTES = 32 * 2**20
+"""Of the largest object that is sent in one request, which may be conditional; larger ones are sent in parts."""
+ATTEMPTS = 10
+"""Times that a conditional write is tried where others write the same object."""
+UNMET = ("AlreadyExistsError", "PreconditionError")
+"""Errors of obstore that say so of a condition."""
+SIGN_OF_LIFE = ".beat"
+"""Ending of an object that tells when another was touched last: that one is never written again."""
 
 
 class ObjectPlace:
     """A prefix of an object store; may be used by many threads, and sent to other processes without credentials.
 
+    Behind a fence, the lock is looked at right before every request. A writer that sleeps between this look and the
+    request replaces nothing that others have written meanwhile: the request says which version it replaces.
+
     Parameters
     ----------
     url : str
+    fence : Fence, optional
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, fence: Fence | None = None) -> None:
         self.url = str(parse_url(url, ("store", "path")))
+        self.fence = fence
         self._opened: Any = None
         self._opening = Lock()
         self._added = 0
 
-    def __reduce__(self) -> tuple[type[ObjectPlace], tuple[str]]:
-        return ObjectPlace, (self.url,)
+    def __reduce__(self) -> tuple[type[ObjectPlace], tuple[str, Fence | None]]:
+        return ObjectPlace, (self.url, self.fence)
 
     def __str__(self) -> str:
         return self.url
 
     @property
     def beside(self) -> ObjectPlace:
-        return ObjectPlace(self.url + BESIDE)
+        return ObjectPlace(self.url + BESIDE, self.fence)
+
+    def enter(self, fence: Fence) -> ObjectPlace:
+        return ObjectPlace(self.url, fence)
+
+    def leave(self, fence: Fence) -> None:
+        """Do nothing: the lock says it."""
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -46,20 +68,20 @@ class ObjectPlace:
         except FileNotFoundError:
             return None
 
-    def write(self, key: str, parts: Iterable[Part], *, again: bool = False) -> None:
-        del again
+    def write(self, key: str, parts: Iterable[Part]) -> None:
+        content = b"".join(parts)
         with self._told(key, WriteError):
-            self._objects.put(key, b"".join(parts))
+            if self.fence is None or not self._write_conditionally(key, content, self.fence):
+                self._objects.put(key, content)
 
-    def create(self, key: str, content: bytes) -> bool:
+    def claim(self, key: str, content: Callable[[Mapping[str, Any]], bytes]) -> IO[bytes] | None:
         with self._told(key, WriteError):
-            try:
-                self._objects.put(key, content, mode="create")
-            except Exception as error:
-                if isinstance(error, FileExistsError) or type(error).__name__ == "AlreadyExistsError":
-                    return False
-                raise
-        return True
+            return io.BytesIO() if self._put(key, content({}), "create") else None
+
+    def is_abandoned(self, key: str, signs: Mapping[str, Any]) -> bool:
+        """Return False: nobody knows."""
+        del key, signs
+        return False
 
     def append(self, key: str, content: bytes) -> None:
         """Write what is added as an object of its own: objects do not grow, and their names keep the order."""
@@ -74,9 +96,15 @@ class ObjectPlace:
                 for found in page:
                     yield str(found["path"]), int(found["size"])
 
+    def names(self) -> list[str]:
+        with self._told("", StoreError):
+            return [str(found["path"]) for found in self._objects.list_with_delimiter()["objects"]]
+
     def remove(self, keys: Iterable[str]) -> None:
         listed = list(keys)
         for start in range(0, len(listed), REMOVED_AT_ONCE):
+            if self.fence is not None:
+                self.fence.check()
             with suppress(FileNotFoundError), self._told("", WriteError):
                 self._objects.delete(listed[start : start + REMOVED_AT_ONCE])
 
@@ -91,14 +119,15 @@ class ObjectPlace:
         written = self.modified(key)
         if written is None:
             return None
-        probe = f"{uuid.uuid4().hex}{TEMPORARY}"
+        touched = self.modified(key + SIGN_OF_LIFE)
+        probe = temporary_name()
         self.write(probe, [b""])
         now = self.modified(probe)
         self.remove([probe])
-        return None if now is None else now - written
+        return None if now is None else now - max(written, touched or written)
 
-    def touch(self, key: str, content: bytes) -> None:
-        self.write(key, [content])
+    def touch(self, key: str) -> None:
+        self.write(key + SIGN_OF_LIFE, [b""])
 
     def tidy(self) -> None:
         """Do nothing: there are no directories."""
@@ -107,6 +136,45 @@ class ObjectPlace:
         from zarr.storage import ObjectStore
 
         return ObjectStore(self._objects, read_only=read_only)
+
+    def _write_conditionally(self, key: str, content: bytes, fence: Fence) -> bool:
+        """Write an object in place of the version that was there as the lock was seen to be ours.
+
+        Returns
+        -------
+        bool
+            False if nothing was written, and no condition can be made: it is too large, or others go on writing it.
+        """
+        fence.check()
+        if len(content) > CONDITIONAL_BYTES:
+            return False
+        if self._put(key, content, "create"):
+            return True
+        for _ in range(ATTEMPTS):
+            version = self._version(key)
+            fence.check()
+            if self._put(key, content, version or "create"):
+                return True
+        return False
+
+    def _version(self, key: str) -> dict[str, str] | None:
+        """Return what tells this version of an object from others; None where there is no such object."""
+        try:
+            found = self._objects.head(key)
+        except FileNotFoundError:
+            return None
+        return {name: found[name] for name in ("e_tag", "version") if found.get(name)}
+
+    def _put(self, key: str, content: bytes, mode: str | dict[str, str]) -> bool:
+        """Write an object under a condition; return whether it was met."""
+        try:
+            self._objects.put(key, content, mode=mode)
+        except Exception as error:
+            missing = isinstance(error, FileNotFoundError)  # what would be replaced
+            if missing or isinstance(error, FileExistsError) or type(error).__name__ in UNMET:
+                return False
+            raise
+        return True
 
     @property
     def _objects(self) -> Any:

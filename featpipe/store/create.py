@@ -195,7 +195,7 @@ class _Writer:
         """Write a group's files, its own metadata first."""
         for name, content in sorted(files.items(), key=lambda file: file[0] != NODE):
             key = f"{group}/{name}" if group else name
-            self.place.write(key, [content], again=key != NODE)
+            self.place.write(key, [content])
             self.keys.add(key)
 
     def write(self, pairs: Iterable[tuple[MapPlan, ArrayPlan]]) -> None:

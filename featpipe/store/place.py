@@ -1,23 +1,30 @@
 """Where a store lies: a directory, or a prefix of an object store.
 
 All of featpipe's own reading and writing of stores goes through these few steps. Each key is written whole or not at
-all, and whoever reads it meets the old content or the new.
+all, and whoever reads it meets the old content or the new. What is written through a fence is not written at all once
+another run has entered.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from featpipe.errors import Problem, StoreError, WriteError
 from featpipe.objects import is_url
+from featpipe.store.alive import is_unlocked, lock_file
 from featpipe.store.interpreter import check_interpreter
+
+if TYPE_CHECKING:
+    from featpipe.store.fence import Fence
 
 TEMPORARY = ".partial"
 """Ending of files being written, as zarr's own."""
@@ -25,6 +32,11 @@ BESIDE = ".run"
 """Ending of the directory beside a store for what is no part of it: the lock and receipts of a run that is on, and the
 history of all runs."""
 Part = bytes | memoryview
+_DRAFTS = re.compile(rf"(\d{{8}})-(\w+){re.escape(TEMPORARY)}")
+"""Directories in which the writers of one generation make their files."""
+_CLEARINGS = 3
+_UNNAMED = re.compile(rf"[0-9a-f]{{32}}{re.escape(TEMPORARY)}")
+"""Those that somebody was removing."""
 
 
 class Place(Protocol):
@@ -39,20 +51,39 @@ class Place(Protocol):
         """Return the content of a key; None where there is none."""
         ...
 
-    def write(self, key: str, parts: Iterable[Part], *, again: bool = False) -> None:
-        """Write a key whole or not at all; the latter does not matter of what would be written ``again``."""
+    def enter(self, fence: Fence) -> Place:
+        """Shut out the writers of earlier generations, and return the place as those of this one write it."""
         ...
 
-    def create(self, key: str, content: bytes) -> bool:
-        """Write a key unless it is there; return whether this call did."""
+    def leave(self, fence: Fence) -> None:
+        """Shut out the writers of a generation that has ended."""
+        ...
+
+    def write(self, key: str, parts: Iterable[Part]) -> None:
+        """Write a key whole or not at all."""
+        ...
+
+    def claim(self, key: str, content: Callable[[Mapping[str, Any]], bytes]) -> IO[bytes] | None:
+        """Write a key unless it is there, and hold it until what is returned is closed; None if it was there.
+
+        ``content`` is given what `is_abandoned` must know to tell whether it is held.
+        """
+        ...
+
+    def is_abandoned(self, key: str, signs: Mapping[str, Any]) -> bool:
+        """Return whether a key is known to be held no more by a process of this system."""
         ...
 
     def append(self, key: str, content: bytes) -> None:
-        """Add to a key; a crash may cut what was added last."""
+        """Add to a key that is there; a crash may cut what was added last."""
         ...
 
     def files(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield every key below ``prefix`` with its size in bytes."""
+        ...
+
+    def names(self) -> list[str]:
+        """Return the keys that lie in no folder."""
         ...
 
     def remove(self, keys: Iterable[str]) -> None:
@@ -67,8 +98,8 @@ class Place(Protocol):
         """Return the seconds since a key was written, by the place's own clock; None where there is none."""
         ...
 
-    def touch(self, key: str, content: bytes) -> None:
-        """Make a key, whose content this is, as young as if it had just been written."""
+    def touch(self, key: str) -> None:
+        """Make a key as young as if it had just been written."""
         ...
 
     def tidy(self) -> None:
@@ -103,11 +134,29 @@ def open_place(path: str | os.PathLike[str], *, fsync: bool = False) -> Place:
 
 
 class LocalPlace:
-    """A directory; may be used by many threads, and sent to other processes."""
+    """A directory; may be used by many threads, and sent to other processes.
 
-    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+    Behind a fence, files are made in a directory of the fence's generation and renamed into place, and what is removed
+    is renamed into it first. Who takes the lock over does away with that directory: from then on no such rename finds
+    its source or its target, however long a writer has slept between any two steps.
+
+    Parameters
+    ----------
+    path : Path
+    fsync : bool
+        Whether what is written must have reached the disk before it counts.
+    fence : Fence, optional
+    drafts : Path, optional
+        The directory of the fence's generation.
+    """
+
+    def __init__(
+        self, path: Path, *, fsync: bool = False, fence: Fence | None = None, drafts: Path | None = None
+    ) -> None:
         self.path = path
         self.fsync = fsync
+        self.fence = fence
+        self.drafts = drafts
 
     def __str__(self) -> str:
         return str(self.path)
@@ -115,7 +164,23 @@ class LocalPlace:
     @property
     def beside(self) -> LocalPlace:
         path = self.path if self.path.name not in ("", "..") else Path(os.path.abspath(self.path))  # noqa: PTH100
-        return LocalPlace(path.parent / (path.name + BESIDE), fsync=self.fsync)
+        return LocalPlace(path.parent / (path.name + BESIDE), fsync=self.fsync, fence=self.fence, drafts=self.drafts)
+
+    def enter(self, fence: Fence) -> LocalPlace:
+        for folder in (self.beside.path, self.path):
+            _clear(folder, lambda generation, _token: generation < fence.generation)
+        drafts = self.beside.path / _drafts_name(fence)
+        with told(drafts):
+            drafts.mkdir(parents=True, exist_ok=True)
+            if not _renames(drafts, self.path):  # the store is mounted by itself
+                drafts.rmdir()
+                drafts = self.path / drafts.name
+                drafts.mkdir()
+        return LocalPlace(self.path, fsync=self.fsync, fence=fence, drafts=drafts)
+
+    def leave(self, fence: Fence) -> None:
+        for folder in (self.beside.path, self.path):
+            _clear(folder, lambda generation, token: (generation, token) == (fence.generation, fence.token))
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -125,44 +190,72 @@ class LocalPlace:
         except OSError as error:
             raise StoreError(Problem(str(self.path / key), f"cannot be read: {error.strerror or error}.")) from None
 
-    def write(self, key: str, parts: Iterable[Part], *, again: bool = False) -> None:
+    def write(self, key: str, parts: Iterable[Part]) -> None:
         path = self.path / key
-        with told(path), _making(path) if again and not self.fsync else self._replacing(path) as file:
+        with self._told(path), self._replacing(path) as file:
             for part in parts:
                 file.write(part)
                 del part  # the next comes while nobody holds on to this one
 
-    def create(self, key: str, content: bytes) -> bool:
+    def claim(self, key: str, content: Callable[[Mapping[str, Any]], bytes]) -> IO[bytes] | None:
         path = self.path / key
         with told(path):
             while True:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    with path.open("xb") as file:
-                        file.write(content)
+                    file = path.open("xb")
                 except FileExistsError:
-                    return False
+                    return None
                 except FileNotFoundError:
                     continue  # whoever left last has removed the directory
-                return True
+                try:
+                    file.write(content(lock_file(file)))
+                    file.flush()
+                except BaseException:
+                    with suppress(OSError):
+                        path.unlink()
+                        file.close()
+                    raise
+                return file
+
+    def is_abandoned(self, key: str, signs: Mapping[str, Any]) -> bool:
+        return is_unlocked(self.path / key, signs)
 
     def append(self, key: str, content: bytes) -> None:
         path = self.path / key
-        with told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                file.write(content)
-                if self.fsync:
-                    file.flush()
-                    os.fsync(file.fileno())
+        with self._told(path), open(os.open(path, os.O_WRONLY | os.O_APPEND), "ab") as file:  # noqa: PTH123
+            file.write(content)
+            if self.fsync:
+                file.flush()
+                os.fsync(file.fileno())
 
     def files(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         yield from _walk(str(self.path / prefix) if prefix else str(self.path), f"{prefix}/" if prefix else "")
 
+    def names(self) -> list[str]:
+        try:
+            with os.scandir(self.path) as listing:
+                return [entry.name for entry in listing if entry.is_file(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise StoreError(Problem(str(self.path), f"cannot be listed: {error.strerror or error}.")) from None
+
     def remove(self, keys: Iterable[str]) -> None:
         for key in keys:
-            with told(self.path / key), suppress(FileNotFoundError):
-                (self.path / key).unlink()
+            path = self.path / key
+            with self._told(path):
+                if self.drafts is None:
+                    path.unlink(missing_ok=True)
+                    continue
+                removed = self.drafts / temporary_name()
+                try:
+                    path.rename(removed)
+                except FileNotFoundError:
+                    if not self.drafts.exists():
+                        raise
+                    continue
+                removed.unlink(missing_ok=True)
 
     def modified(self, key: str) -> float | None:
         try:
@@ -171,29 +264,28 @@ class LocalPlace:
             return None
 
     def age(self, key: str) -> float | None:
-        probe = self.path / f"{uuid.uuid4().hex}{TEMPORARY}"
-        try:
-            probe.touch()
-            written = self.modified(key)
-            return None if written is None else probe.stat().st_mtime - written
-        except FileNotFoundError:
+        written = self.modified(key)
+        if written is None:
             return None
+        probe = self.path / temporary_name()
+        try:
+            with probe.open("xb") as file:
+                return os.fstat(file.fileno()).st_mtime - written
         except OSError:  # who may only look has no clock but the own
-            written = self.modified(key)
-            return None if written is None else time.time() - written
+            return time.time() - written
         finally:
             with suppress(OSError):
                 probe.unlink()
 
-    def touch(self, key: str, content: bytes) -> None:
-        del content  # a full disk lets us touch, not write
-        with told(self.path / key):
+    def touch(self, key: str) -> None:
+        with told(self.path / key):  # a full disk lets us touch, not write
             os.utime(self.path / key)
 
     def tidy(self) -> None:
         for folder, _, _ in os.walk(self.path, topdown=False):
-            with suppress(OSError):
-                Path(folder).rmdir()
+            if not folder.endswith(TEMPORARY):  # somebody's drafts
+                with suppress(OSError):
+                    Path(folder).rmdir()
 
     def open_zarr(self, *, read_only: bool = True) -> Any:
         from zarr.storage import LocalStore
@@ -203,20 +295,35 @@ class LocalPlace:
     @contextmanager
     def _replacing(self, path: Path) -> Iterator[BinaryIO]:
         """Open a file that takes the place of ``path`` when all has been written, and vanishes if that fails."""
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+        temporary = (self.drafts or path.parent) / temporary_name()
         try:
-            with _making(temporary) as file:
+            with temporary.open("wb") if self.drafts is not None else _making(temporary) as file:
                 yield file
                 if self.fsync:
                     file.flush()
                     os.fsync(file.fileno())
-            temporary.replace(path)
+            _move(temporary, path)
             if self.fsync:
                 _sync_folder(path.parent)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+    @contextmanager
+    def _told(self, path: Path) -> Iterator[None]:
+        """Turn what the system says no with into words; first of all, that the lock has been lost."""
+        try:
+            yield
+        except OSError as error:
+            if self.fence is not None and not self.fence.holds():
+                raise self.fence.error() from None
+            raise cannot_write(path, error) from error
+
+
+def temporary_name() -> str:
+    """Return a name that nobody else gives, in any process on any machine."""
+    return uuid.uuid4().hex + TEMPORARY
 
 
 def _making(path: Path) -> BinaryIO:
@@ -226,6 +333,67 @@ def _making(path: Path) -> BinaryIO:
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Rename a file, the directory of its new name made if need be, and again should somebody tidy it away."""
+    while True:
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:
+            if not temporary.exists():
+                raise
+            path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            return
+
+
+def _drafts_name(fence: Fence) -> str:
+    return f"{fence.generation:08}-{fence.token}{TEMPORARY}"
+
+
+def _clear(folder: Path, chosen: Callable[[int, str], bool]) -> None:
+    """Remove directories of drafts: each loses its name first, in one step, and with it all that would be renamed."""
+    with told(folder):
+        for drafts in _subfolders(folder):
+            found = _DRAFTS.fullmatch(drafts.name)
+            if found is not None and not chosen(int(found[1]), found[2]):
+                continue
+            if found is None and not _UNNAMED.fullmatch(drafts.name):
+                continue
+            gone = folder / temporary_name()
+            with suppress(FileNotFoundError):
+                drafts.rename(gone)
+            for _ in range(_CLEARINGS):  # over a network, who has it open may add to it still
+                shutil.rmtree(gone, ignore_errors=True)
+            if gone.exists():
+                shutil.rmtree(gone)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return [entry for entry in folder.iterdir() if entry.name.endswith(TEMPORARY) and entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _renames(drafts: Path, folder: Path) -> bool:
+    """Return whether files can be renamed from one directory into another."""
+    if not folder.exists():
+        return True
+    name = temporary_name()
+    (drafts / name).touch()
+    try:
+        (drafts / name).rename(folder / name)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    finally:
+        for left in (drafts / name, folder / name):
+            with suppress(OSError):
+                left.unlink()
+    return True
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:

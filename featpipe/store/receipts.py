@@ -7,8 +7,9 @@ store they are plain arrays of the group ``receipts``: a row a receipt, and a ro
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -27,6 +28,8 @@ IDENTITY = tuple(field.name for field in fields(Identity))
 ROWS = ("map", "first", "last", "block_y", "block_x", *IDENTITY)
 SHARDS = ("key", "of_row", "bytes", "sha256")
 Block = tuple[int, int] | None
+_JOURNAL = re.compile(r"receipts-(\d{8})-[0-9a-f]+\.jsonl")
+"""Name of a journal; those of featpipe 0.1 have no generation."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +56,27 @@ Receipts = dict[tuple[str, int, Block], Receipt]
 
 
 class Journal:
-    """The receipts of a run, line by line, in files beside the store.
+    """The receipts of a run, line by line, in a file beside the store.
+
+    Its name holds the generation of the run's lock. Only those of the highest generation count: what a run adds whose
+    lock was taken tells of shards that may not lie there any more.
 
     Parameters
     ----------
     place : Place
         Of the store.
+    generation : int
+        Of the lock of the run that writes.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, generation: int = 0) -> None:
         self.place = place.beside
-        self.session = uuid.uuid4().hex
+        self.key = f"receipts-{generation:08}-{uuid.uuid4().hex}.jsonl"
 
     def read(self) -> list[Receipt]:
         """Return the receipts there are; a line that a killed run left unfinished is left out."""
         found = []
-        for key in self._keys():
+        for key in self._valid():
             for line in (self.place.read(key) or b"").splitlines():
                 with suppress(ValueError, KeyError, TypeError):
                     found.append(_from_line(json.loads(line)))
@@ -76,17 +84,17 @@ class Journal:
 
     def exists(self) -> bool:
         """Return whether a run has begun one and not ended."""
-        return any(True for _ in self._keys())
+        return bool(self._valid())
 
     def begin(self, kept: Iterable[Receipt]) -> None:
         """Forget all receipts but those kept: from here on, nothing else counts as done."""
-        before = list(self._keys())
-        self.place.write(self._key("0"), [b"".join(_to_line(receipt) for receipt in kept)])
-        self.place.remove(before)
+        before = self._keys()
+        self.place.write(self.key, [b"".join(_to_line(receipt) for receipt in kept)])
+        self.place.remove(key for key in before if key != self.key)
 
     def add(self, receipts: Iterable[Receipt]) -> None:
         """Note that shards are written."""
-        self.place.append(self._key("1"), b"".join(map(_to_line, receipts)))
+        self.place.append(self.key, b"".join(map(_to_line, receipts)))
 
     def remove(self) -> None:
         """Remove the lines, and what others left that were killed: the store is complete."""
@@ -94,11 +102,19 @@ class Journal:
         self.place.remove([*self._keys(), *left])
         self.place.tidy()
 
-    def _key(self, part: str) -> str:
-        return f"receipts-{self.session}-{part}.jsonl"
+    def _keys(self) -> list[str]:
+        return sorted(key for key, _ in self.place.files() if key.startswith("receipts-"))
 
-    def _keys(self) -> Iterator[str]:
-        return iter(sorted(key for key, _ in self.place.files() if key.startswith("receipts-")))
+    def _valid(self) -> list[str]:
+        """Return the keys of the journal that counts; of one that was not begun, or removed, parts do not."""
+        generations: dict[int, list[str]] = {}
+        keys = self._keys()
+        for key in keys:
+            name = key.partition("/")[0]
+            found = _JOURNAL.fullmatch(name)
+            if found is None or name in keys:
+                generations.setdefault(int(found[1]) if found is not None else -1, []).append(key)
+        return generations[max(generations)] if generations else []
 
 
 def _to_line(receipt: Receipt) -> bytes:

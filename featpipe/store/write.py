@@ -6,10 +6,13 @@ import hashlib
 import itertools
 import warnings
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.core.buffer import cpu
+from zarr.storage import MemoryStore
 
 from featpipe.errors import Problem, StoreError
 from featpipe.geometry.axis import Span
@@ -22,6 +25,8 @@ from featpipe.store.shard import Layout, Shard, read_layout, shard_parts, write_
 
 CONSOLIDATED = 5000
 """Most arrays and groups whose metadata are gathered at the root: of more, opening the root would take seconds."""
+READERS = 16
+"""Metadata read at once."""
 
 
 class StoreWriter:
@@ -92,13 +97,20 @@ class StoreWriter:
         write_header(self.place, {"status": "complete"})
 
     def _consolidate(self) -> None:
-        nodes = (key for key, _ in self.place.files() if key.endswith(NODE))
-        if sum(1 for _ in itertools.islice(nodes, CONSOLIDATED + 1)) > CONSOLIDATED:
+        found = (key for key, _ in self.place.files() if key.endswith(NODE))
+        nodes = list(itertools.islice(found, CONSOLIDATED + 1))
+        if len(nodes) > CONSOLIDATED:
             return
+        with ThreadPoolExecutor(READERS) as pool:
+            contents = pool.map(self.place.read, nodes)
+            held = {
+                key: cpu.Buffer.from_bytes(content) for key, content in zip(nodes, contents, strict=True) if content
+            }
         with warnings.catch_warnings():
             # It is outside the specification, which nothing here relies on: xarray opens faster with it.
             warnings.filterwarnings("ignore", message="Consolidated metadata")
-            zarr.consolidate_metadata(self.place.open_zarr(read_only=False))
+            zarr.consolidate_metadata(MemoryStore(held))  # type: ignore[arg-type]
+        self.place.write(NODE, [held[NODE].to_bytes()])
 
     def _layout(self, group: str) -> Layout:
         layout = read_layout(self.place, f"{group}/{FEATURES}")

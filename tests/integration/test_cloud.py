@@ -70,7 +70,7 @@ def test_a_store_in_a_bucket_holds_the_bytes_of_one_on_disk(tmp_path: Path, buck
     assert report.status == "complete"
     assert objects_of(bucket, "deep/a.zarr") == tree_of(tmp_path / "a.zarr")
     beside = {name.split("/")[2] for name in bucket.names("deep/a.zarr.run")}
-    assert beside == {"plan.json", "runs"}
+    assert beside == {"lock-00000001.json", "plan.json", "runs"}
     there, here = featpipe.open(f"{bucket.url}/deep/a.zarr"), featpipe.open(tmp_path / "a.zarr")
     np.testing.assert_array_equal(there.xy()[0], here.xy()[0])
     np.testing.assert_array_equal(there["edges/scale1"].dask().compute(), here["edges/scale1"][...])

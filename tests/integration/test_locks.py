@@ -20,7 +20,8 @@ import featpipe
 from featpipe.errors import RunError, StoreError
 from featpipe.run import default_resources, plan_run, run_plan
 from featpipe.spec.load import parse_pipeline
-from featpipe.store.lock import KEY, StoreLock
+from featpipe.store.fence import LEGACY, lock_key
+from featpipe.store.lock import StoreLock
 from featpipe.store.place import LocalPlace
 from tests.integration.commands import wait_for
 
@@ -30,12 +31,18 @@ def place(tmp_path: Path) -> LocalPlace:
     return LocalPlace(tmp_path / "a.zarr")
 
 
-def write_lock(place: LocalPlace, **changes: Any) -> None:
+ELSEWHERE = {"host": "elsewhere", "boot": "another"}
+FIRST = lock_key(1)
+
+
+def write_lock(place: LocalPlace, key: str = FIRST, **changes: Any) -> None:
     """Leave the lock of a run elsewhere."""
-    with StoreLock(place).held() as lock:
+    with StoreLock(LocalPlace(place.path.with_name("other.zarr"))).held() as lock:
         holder = lock.holder()
     assert holder is not None
-    place.beside.create(KEY, json.dumps({**holder, "token": "other", **changes}).encode())
+    for old in (FIRST, key):
+        place.beside.remove([old])
+    place.beside.write(key, [json.dumps({**holder, "token": "other", **changes}).encode()])
 
 
 def test_who_holds_a_lock_is_named_to_who_wants_it(place: LocalPlace) -> None:
@@ -48,7 +55,7 @@ def test_who_holds_a_lock_is_named_to_who_wants_it(place: LocalPlace) -> None:
         assert caught.value.exit_code == 2
     with StoreLock(place).held():
         pass
-    assert not place.beside.path.exists()
+    assert [file.name for file in place.beside.path.iterdir()] == [lock_key(2)]  # the number is never given again
 
 
 def test_of_many_who_want_a_free_lock_one_gets_it(place: LocalPlace) -> None:
@@ -73,13 +80,23 @@ def test_of_many_who_want_a_free_lock_one_gets_it(place: LocalPlace) -> None:
     assert sorted(held) == [False] * 7 + [True]
 
 
-def test_a_lock_elsewhere_is_taken_over_when_its_heartbeat_lapses(place: LocalPlace) -> None:
-    write_lock(place, host="elsewhere")
+@pytest.mark.parametrize("key", [FIRST, LEGACY])
+def test_a_lock_elsewhere_is_taken_over_when_its_heartbeat_lapses(place: LocalPlace, key: str) -> None:
+    write_lock(place, key, **ELSEWHERE)
     with pytest.raises(StoreError, match="on elsewhere"), StoreLock(place, lapse=0.5).held():
         pass
-    wait_for(lambda: (place.beside.age(KEY) or 0) > 0.5)
+    wait_for(lambda: (place.beside.age(key) or 0) > 0.5)
     with StoreLock(place, lapse=0.5).held() as lock:
         assert (lock.holder() or {})["token"] == lock.token
+    assert place.beside.names() == [lock_key(lock.generation)]
+
+
+def test_a_lock_of_an_older_featpipe_is_respected_beside_newer_ones(place: LocalPlace) -> None:
+    with StoreLock(place).held():
+        pass
+    write_lock(place, LEGACY, **ELSEWHERE)
+    with pytest.raises(StoreError, match="on elsewhere"), StoreLock(place).held():
+        pass
 
 
 def test_a_heartbeat_keeps_a_lock(place: LocalPlace) -> None:
@@ -100,17 +117,17 @@ def test_the_lock_of_a_process_that_has_gone_is_stale_at_once(place: LocalPlace)
 
 
 def test_a_damaged_lock_lapses_too(place: LocalPlace) -> None:
-    place.beside.create(KEY, b"")
+    place.beside.write(FIRST, [b""])
     with pytest.raises(StoreError, match="is being written by another run"), StoreLock(place).held():
         pass
-    wait_for(lambda: (place.beside.age(KEY) or 0) > 0.2)
+    wait_for(lambda: (place.beside.age(FIRST) or 0) > 0.2)
     with StoreLock(place, lapse=0.2).held():
         pass
 
 
 def test_unlocking_spares_those_who_live_unless_forced(place: LocalPlace) -> None:
     assert StoreLock(place).break_stale() is None
-    write_lock(place, host="elsewhere")
+    write_lock(place, **ELSEWHERE)
     with pytest.raises(StoreError, match=r"on elsewhere.*--force"):
         StoreLock(place).break_stale()
     assert (StoreLock(place).break_stale(force=True) or {})["host"] == "elsewhere"
@@ -128,27 +145,32 @@ def make_pipeline(folder: Path, count: int) -> dict[str, Any]:
 
 
 def test_a_run_that_loses_its_lock_stops_and_another_ends_it(place: LocalPlace, tmp_path: Path) -> None:
-    data = make_pipeline(tmp_path, 8)
-    plan = plan_run(parse_pipeline(data), default_resources(threads=1))
+    plan = plan_run(parse_pipeline(make_pipeline(tmp_path, 8)), default_resources(threads=1))
 
-    class Thief:
-        def start(self, plan: Any, tasks: Any) -> None: ...
-
-        def tell(self, what: str) -> None: ...
-
-        def stopping(self) -> None: ...
-
-        def crew(self, crew: Any) -> None: ...
-
+    class Thief(Watching):
         def update(self, receipt: Any) -> None:  # noqa: ARG002
-            place.beside.write(KEY, [json.dumps({"token": "thief", "host": "elsewhere"}).encode()])
-            wait_for(lambda: any("lock" in thread.name for thread in threading.enumerate()) is False)
+            StoreLock(place).break_stale(force=True)
 
-    with pytest.raises(RunError, match=r"the lock was taken from this run by process .* on elsewhere"):
+    with pytest.raises(
+        RunError, match=r"the lock of this run was removed with featpipe unlock, by process .*Run again"
+    ):
         run_plan(plan, progress=Thief())
     assert featpipe.open(tmp_path / "a.zarr").status == "partial"
-    place.beside.remove([KEY])
     assert run_plan(plan).status == "complete"
+
+
+class Watching:
+    """Watches a run go on."""
+
+    def start(self, plan: Any, tasks: Any) -> None: ...
+
+    def tell(self, what: str) -> None: ...
+
+    def stopping(self) -> None: ...
+
+    def crew(self, crew: Any) -> None: ...
+
+    def update(self, receipt: Any) -> None: ...
 
 
 def test_of_two_runs_at_once_one_proceeds_and_one_names_it(tmp_path: Path) -> None:
@@ -157,7 +179,7 @@ def test_of_two_runs_at_once_one_proceeds_and_one_names_it(tmp_path: Path) -> No
     file.write_text(yaml.safe_dump(data))
     words = [sys.executable, "-m", "featpipe", "run", str(file), "-q", "--threads", "1"]
     first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    wait_for((tmp_path / "a.zarr.run" / KEY).exists)
+    wait_for((tmp_path / "a.zarr.run" / FIRST).exists)
     os.kill(first.pid, signal.SIGSTOP)  # however slow this machine, it is not done yet
     second = subprocess.run(words, capture_output=True, text=True, check=False)
     os.kill(first.pid, signal.SIGCONT)
@@ -166,4 +188,4 @@ def test_of_two_runs_at_once_one_proceeds_and_one_names_it(tmp_path: Path) -> No
     assert first.wait(120) == 0, first.communicate()
     first.communicate()
     assert featpipe.open(tmp_path / "a.zarr").status == "complete"
-    assert not (tmp_path / "a.zarr.run" / KEY).exists()
+    assert StoreLock(LocalPlace(tmp_path / "a.zarr")).holder() is None

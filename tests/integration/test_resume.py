@@ -26,6 +26,7 @@ from featpipe.run import RunReport, default_resources, plan_run, run_plan
 from featpipe.run.standing import look
 from featpipe.run.verify import verify_store
 from featpipe.spec.load import parse_pipeline
+from featpipe.store.fence import lock_key
 from featpipe.store.place import LocalPlace
 from tests.integration.commands import command
 
@@ -429,7 +430,11 @@ def test_killed_at_any_instant_and_run_again_it_ends_in_the_same_bytes(tmp_path:
     assert json.loads(done.stdout)["status"] in ("complete", "unchanged")
     assert tree(store) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "out.zarr.run", "p.yaml", "photos"]
-    assert sorted(path.name for path in (tmp_path / "out.zarr.run").iterdir()) == ["plan.json", "runs"]
+    assert sorted(path.name for path in (tmp_path / "out.zarr.run").iterdir()) == [
+        lock_key(2),
+        "plan.json",
+        "runs",
+    ]
 
 
 def test_synced_or_not_the_bytes_are_the_same(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
