@@ -179,7 +179,7 @@ def test_of_two_runs_at_once_one_proceeds_and_one_names_it(tmp_path: Path) -> No
     file.write_text(yaml.safe_dump(data))
     words = [sys.executable, "-m", "featpipe", "run", str(file), "-q", "--threads", "1"]
     first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    wait_for((tmp_path / "a.zarr.run" / FIRST).exists)
+    wait_for(StoreLock(LocalPlace(tmp_path / "a.zarr")).holder)
     os.kill(first.pid, signal.SIGSTOP)  # however slow this machine, it is not done yet
     second = subprocess.run(words, capture_output=True, text=True, check=False)
     os.kill(first.pid, signal.SIGCONT)
