@@ -6,14 +6,12 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from featpipe.errors import FeatpipeError, StoreError, WriteError
 from featpipe.objects import object_error, open_objects, parse_url
+from featpipe.store.fence import Fence, lock_key
 from featpipe.store.place import BESIDE, Part, temporary_name
-
-if TYPE_CHECKING:
-    from featpipe.store.fence import Fence
 
 REMOVED_AT_ONCE = 1000
 CONDITIONAL_BYTES = 32 * 2**20
@@ -59,7 +57,8 @@ class ObjectPlace:
         return ObjectPlace(self.url, fence)
 
     def leave(self, fence: Fence) -> None:
-        """Do nothing: the lock says it."""
+        """Remove the lock's sign of life; that it is no lock any more shuts writers out."""
+        self.beside.remove([lock_key(fence.generation) + SIGN_OF_LIFE])
 
     def read(self, key: str) -> bytes | None:
         try:
