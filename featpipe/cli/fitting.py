@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from featpipe.cli.planning import Machines, planned_run
 from featpipe.cli.progress import run_progress
 from featpipe.errors import Problem, SpecError
+from featpipe.reading.files import irregular_text
 
 if TYPE_CHECKING:
     from featpipe.kernels.fitted import FittedBank
@@ -67,6 +68,9 @@ def _files(plan: Plan, output: Path) -> dict[str, Path]:
         raise SpecError(Problem("features", what, change))
     if output.suffix != ".npz":
         raise SpecError(Problem("--output", f"must be a .npz file, got {output}.", f"Write {output}.npz."))
+    if output.exists() and not output.is_file():
+        what = f"{output} {irregular_text(output.stat().st_mode)}."
+        raise SpecError(Problem("--output", what, "Choose another name."))
     if not output.parent.is_dir():
         raise SpecError(Problem("--output", f"there is no directory {output.parent}.", "Make it first."))
     if len(requests) == 1:

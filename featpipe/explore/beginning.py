@@ -12,6 +12,7 @@ from featpipe.images.scan import scan
 from featpipe.kernels.fitted import FittedBank
 from featpipe.objects import is_url
 from featpipe.plan.fitting import FitRequest
+from featpipe.reading.files import IrregularFileError, read_file
 from featpipe.spec.load import LARGEST_FILE
 from featpipe.spec.pipeline import Pipeline
 
@@ -77,14 +78,15 @@ def begin(pipeline: Path | None, image: Path | None, folder: Path) -> Beginning:
 def _read(pipeline: Path) -> str:
     """Return the text of a pipeline file, right or wrong."""
     try:
-        with pipeline.open("rb") as file:
-            return file.read(LARGEST_FILE).decode("utf-8-sig")
+        return read_file(pipeline, LARGEST_FILE).decode("utf-8-sig")
     except FileNotFoundError:
         raise SpecError(
             Problem(str(pipeline), "there is no such file.", "Give none to begin with a chain of ours.")
         ) from None
     except IsADirectoryError:
         raise SpecError(Problem(str(pipeline), "is a directory.", "Give the pipeline file in it.")) from None
+    except IrregularFileError as error:
+        raise SpecError(Problem(str(pipeline), f"{error}.", "Give a pipeline file.")) from None
     except UnicodeDecodeError:
         raise SpecError(Problem(str(pipeline), "is not UTF-8.", "Save the file as UTF-8.")) from None
 

@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from featpipe.errors import Problem, RunError, SpecError
 from featpipe.graph.limits import free_memory, usable_cores
+from featpipe.reading.files import check_regular, read_file, stat_file
 from featpipe.spec.cluster import Cluster, LocalWorkers, Tls
 
 TICK = 0.2
 """Seconds between two looks at whether the scheduler that is asked is there."""
 ANSWER = "20s"
 """How long a scheduler may take to answer."""
+MOST_BYTES = 2**20
+"""Of a scheduler's file."""
 FIRST = 60.0
 """Seconds to wait for a cluster's first worker."""
 QUIET = ("distributed", "distributed.client", "distributed.core", "distributed.comm", "distributed.nanny",
@@ -129,7 +131,7 @@ def _target(cluster: Cluster, started: Any) -> dict[str, Any]:
 
     security = Security() if cluster.tls is None else _security(cluster.tls)
     if cluster.scheduler_file is not None:
-        found = json.loads(Path(cluster.scheduler_file).read_text(encoding="utf-8"))
+        found = json.loads(read_file(cluster.scheduler_file, MOST_BYTES))
         return {"address": str(found["address"]), "security": security}
     return {"address": cluster.address if started is None else started, "security": security}
 
@@ -152,6 +154,9 @@ def _knock(target: Mapping[str, Any]) -> None:
 def _security(tls: Tls) -> Any:
     from distributed.security import Security
 
+    for file in (tls.ca, tls.cert, tls.key):
+        if file is not None:
+            check_regular(file, stat_file(file))
     return Security(tls_ca_file=tls.ca, tls_client_cert=tls.cert, tls_client_key=tls.key, require_encryption=True)
 
 

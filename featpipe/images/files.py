@@ -16,7 +16,7 @@ from featpipe.images.decode import read_header
 from featpipe.images.header import Header
 from featpipe.images.media import Medium, opener
 from featpipe.images.refusal import MOST_PROBLEMS, Refused, source_error, source_problem, told_error
-from featpipe.reading.files import stat_file
+from featpipe.reading.files import irregular_text, stat_file
 from featpipe.reading.retry import is_transient
 from featpipe.spec.pipeline import Images
 
@@ -62,7 +62,7 @@ def stat_files(root: Path, names: Iterable[str], *, confined: bool) -> dict[str,
             facts[name] = FileFact(-1, -1, why)
             continue
         kind = found.st_mode
-        why = "" if stat.S_ISREG(kind) else "is a directory" if stat.S_ISDIR(kind) else "is not a regular file"
+        why = "" if stat.S_ISREG(kind) else irregular_text(kind)
         facts[name] = FileFact(found.st_size, found.st_mtime_ns, why)
     if guard is not None and guard.escaping:
         what = "is a link out of the manifest's directory."

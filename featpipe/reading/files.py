@@ -16,11 +16,23 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) 
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP})
 
 
-class IrregularFileError(OSError):
-    """A FIFO, a device or a socket, which are never read."""
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
-    def __init__(self, path: str) -> None:
-        super().__init__(errno.EINVAL, "is not a regular file", path)
+
+class IrregularFileError(OSError):
+    """A named pipe, a device or a socket, which are never read: they may block for ever, or never end."""
+
+    def __init__(self, path: str, mode: int) -> None:
+        super().__init__(errno.EINVAL, irregular_text(mode), path)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class ChangedFileError(OSError):
@@ -145,7 +157,24 @@ def check_regular(path: str, found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(found.st_mode):
-        raise IrregularFileError(path)
+        raise IrregularFileError(path, found.st_mode)
+
+
+def irregular_text(mode: int) -> str:
+    """Say what is no regular file.
+
+    Parameters
+    ----------
+    mode : int
+        As `os.stat` tells it.
+
+    Examples
+    --------
+    >>> irregular_text(stat.S_IFIFO)
+    'is a named pipe, not a file'
+    """
+    kind = next((name for test, name in _KINDS if test(mode)), "something else")
+    return f"is {kind}, not a file"
 
 
 def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from featpipe.errors import FeatpipeError, Problem, SpecError
 from featpipe.kernels.bank import Bank, Kernel
 from featpipe.printable import printable
+from featpipe.reading.files import irregular_text
 from featpipe.report.arrangement import arrange, label_text, varying
 
 MOST_KERNELS = 256
@@ -36,6 +37,8 @@ def check_drawing(file: str | os.PathLike[str], option: str = "--png") -> None:
     path = Path(file)
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise SpecError(Problem(str(path), "is not the name of a picture.", "End it in .png (or .pdf, .svg)."))
+    if path.exists() and not path.is_file():
+        raise SpecError(Problem(str(path), f"{irregular_text(path.stat().st_mode)}.", "Choose another name."))
     if not path.absolute().parent.is_dir():
         raise SpecError(Problem(str(path), "its directory does not exist.", "Make it, or choose another place."))
 

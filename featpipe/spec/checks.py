@@ -10,6 +10,7 @@ from typing import Any
 
 from featpipe.errors import Location, Problem
 from featpipe.objects import ObjectsError, is_url, parse_url
+from featpipe.reading.files import IrregularFileError, check_regular
 from featpipe.spec.messages import Finding, where
 
 TENSORS = ".safetensors"
@@ -143,15 +144,19 @@ def _check_kernel_file(location: Location, value: str, folder: Path) -> Iterator
         other = instead.get((str(location[-2]), str(location[-1])), "a number or a list")
         what = f"must be a .npy file, FILE.npz:NAME, FILE{TENSORS}:NAME, or {other}, got {value[:60]!r}."
         yield _finding(location, what)
-    elif not _is_file(full):
-        yield _finding(location, f"there is no file {full}.", "Paths are relative to the pipeline file.")
+    elif what := _no_file(full):
+        yield _finding(location, what, "Paths are relative to the pipeline file.")
 
 
-def _is_file(path: Path) -> bool:
+def _no_file(path: Path) -> str:
+    """Say why a path is no file that can be read; nothing where it is one."""
     try:
-        return path.is_file()
+        check_regular(str(path), path.stat())
+    except IrregularFileError as error:
+        return f"{path} {error}."
     except (OSError, ValueError):
-        return False
+        return f"there is no file {path}."
+    return ""
 
 
 def _before_magic(pattern: str) -> str:

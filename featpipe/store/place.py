@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from featpipe.errors import Problem, StoreError, WriteError
 from featpipe.objects import is_url
+from featpipe.reading.files import read_file
 from featpipe.store.alive import is_unlocked, lock_file
 from featpipe.store.interpreter import check_interpreter
 
@@ -184,7 +185,7 @@ class LocalPlace:
 
     def read(self, key: str) -> bytes | None:
         try:
-            return (self.path / key).read_bytes()
+            return read_file(self.path / key)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
@@ -288,9 +289,9 @@ class LocalPlace:
                     Path(folder).rmdir()
 
     def open_zarr(self, *, read_only: bool = True) -> Any:
-        from zarr.storage import LocalStore
+        from featpipe.store.regular import RegularStore
 
-        return LocalStore(self.path, read_only=read_only)
+        return RegularStore(self.path, read_only=read_only)
 
     @contextmanager
     def _replacing(self, path: Path) -> Iterator[BinaryIO]:

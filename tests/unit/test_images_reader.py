@@ -220,7 +220,7 @@ def test_a_file_that_became_a_pipe_is_refused_without_waiting_for_a_writer(tmp_p
     file_reader = reader(source(tmp_path, "files"))
     (tmp_path / "files/1.png").unlink()
     os.mkfifo(tmp_path / "files/1.png")
-    with pytest.raises(ImageError, match=r"1\.png: is not a regular file"):
+    with pytest.raises(ImageError, match=r"1\.png: is a named pipe, not a file"):
         file_reader.read_image(1)
 
 

@@ -208,7 +208,11 @@ def test_a_missing_file_of_a_manifest_keeps_its_row(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path\na.png\ngone.png\nd.png\npipe.png\n")
     for options in ({}, {"size": [8, 8], "color": "gray"}):
         collection = found(path, **options)
-        assert collection.unreadable == {1: "no such file", 2: "is a directory", 3: "is not a regular file"}
+        assert collection.unreadable == {
+            1: "no such file",
+            2: "is a directory, not a file",
+            3: "is a named pipe, not a file",
+        }
         assert collection.heights.tolist() == [collection.heights[0], 0, 0, 0]
         assert collection.heights[0] > 0
     assert "3 of 4 images cannot be read" in complaint(path, on_error="fail")
