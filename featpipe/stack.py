@@ -14,10 +14,12 @@ import zarr
 from featpipe.errors import Problem, StoreError
 from featpipe.spec.words import suggest
 from featpipe.store.dataset import Dataset
+from featpipe.store.finished import finished_images
 from featpipe.store.fits import learned_banks
 from featpipe.store.format import FORMAT, no_stack, read_header
 from featpipe.store.place import Place, open_place
 from featpipe.store.read import Indices, StoredMap, member, read_matrix
+from featpipe.store.receipts import Journal, Receipt
 from featpipe.store.select import compose, pick, select_features
 from featpipe.store.tree import open_tree
 
@@ -104,8 +106,14 @@ class Stack:
 
     @cached_property
     def ok(self) -> npt.NDArray[np.bool_]:
-        """(n,) whether the image could be read; the features of the others are NaN."""
-        return self._array("ok")
+        """(n,) whether the image has features; those of the others are NaN.
+
+        In a store that is not complete, these are the images that have been computed whole so far.
+        """
+        stored = self._array("ok")
+        if self.status == "complete":
+            return stored
+        return finished_images(self.place, self._header["maps"], self._receipts, len(stored))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -288,7 +296,7 @@ class Stack:
                 groups[name] = chosen
             else:
                 groups.update({f"images/{n}/{name}": chosen for n in self._sized()})
-        return open_tree(self.place, groups)
+        return open_tree(self.place, groups, self.ok)
 
     # -- facts --------------------------------------------------------------------------------------------------------
 
@@ -305,8 +313,17 @@ class Stack:
     @property
     def failures(self) -> dict[str, str]:
         """Path of every image without features, and why."""
-        reasons = self._attributes("ok").get("reasons", {})
-        return {str(self.paths[int(image)]): reason for image, reason in reasons.items()}
+        reasons = {int(image): str(why) for image, why in self._attributes("ok").get("reasons", {}).items()}
+        for receipt in self._receipts:
+            reasons |= receipt.failures or {}
+        return {str(self.paths[image]): reasons[image] for image in sorted(reasons) if image < self.n}
+
+    @property
+    def unavailable(self) -> tuple[str, ...]:
+        """Paths of the images among those that failed that could not be reached; the next run tries them again."""
+        away = set(self._attributes("ok").get("unavailable", ()))
+        away = away.union(*(receipt.unavailable for receipt in self._receipts))
+        return tuple(str(self.paths[image]) for image in sorted(away) if image < self.n)
 
     def info(self) -> dict[str, Any]:
         """Return all facts as plain data, ready for JSON."""
@@ -320,6 +337,7 @@ class Stack:
             "maps": [self._map_info(name) for name in self._chosen],
             "stored_bytes": sum(size for _, size in self.place.files()),
             "failures": self.failures,
+            "unavailable": list(self.unavailable),
             "learned": learned_banks(self.place),
             **{key: self._header[key] for key in ("format", "versions", "digests", "pipeline")},
         }
@@ -334,6 +352,13 @@ class Stack:
         return "\n".join(lines)
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _receipts(self) -> list[Receipt]:
+        """What has been written of a store that is not complete; nothing of one that is."""
+        if self.status == "complete":
+            return []
+        return list({receipt.place: receipt for receipt in Journal(self.place).read()}.values())
 
     @cached_property
     def _root(self) -> zarr.Group:

@@ -9,20 +9,21 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from featpipe.chain.execute import run_schedule, whole_schedule
 from featpipe.chain.stream import stream_image
-from featpipe.errors import ImageError
+from featpipe.errors import ImageError, UnavailableError
 from featpipe.geometry.axis import Span
 from featpipe.images.reader import Reader
 from featpipe.plan.layout import array_plan, block_spans
 from featpipe.plan.model import Failure, Plan, Task
 from featpipe.plan.program import ROOT
 from featpipe.plan.schedule import make_schedule, node_shapes
+from featpipe.reading.retry import retried
 from featpipe.store.shard import Shard, to_stored
 from featpipe.store.write import NoWriter, StoreWriter
 
@@ -44,6 +45,8 @@ class Receipt:
     """Spent on ``read``, ``compute`` and ``write``."""
     shards: dict[int, list[Shard]] = field(default_factory=dict)
     """What was written of each map."""
+    retried: int = 0
+    """Reads that succeeded only when they were tried again."""
 
 
 @dataclass(eq=False)
@@ -53,6 +56,11 @@ class Work:
     plan: Plan
     reader: Reader
     writer: StoreWriter
+    failed: Mapping[int, Failure] = field(default_factory=dict)
+    """Images that have failed already, when they were scanned or in other tasks: all of their features are NaN."""
+
+    def __post_init__(self) -> None:
+        self.failed = {**self.plan.unreadable(), **self.failed}
 
     def run(
         self, index: int, *, maps: tuple[int, ...] | None = None, without: Mapping[int, str] | None = None
@@ -70,7 +78,7 @@ class Work:
         task = self.plan.tasks[index]
         if maps is not None:
             task = replace(task, maps=maps)
-        return self._run(task, without or {})
+        return self._run(task, {image: Failure(image, why) for image, why in (without or {}).items()})
 
     def images(self, index: int) -> Span:
         """Return the images of a task."""
@@ -78,12 +86,12 @@ class Work:
 
     def try_images(self, index: int, images: Span) -> None:
         """Read and compute some images of a task, and write nothing."""
-        work = Work(self.plan, self.reader, NoWriter(self.writer.place))
+        work = replace(self, writer=NoWriter(self.writer.place))
         with suppress(ImageError):
             work._run(replace(self.plan.tasks[index], images=images), {})
 
-    def _run(self, task: Task, without: Mapping[int, str]) -> Receipt:
-        run = _Run(self, task, without)
+    def _run(self, task: Task, without: Mapping[int, Failure]) -> Receipt:
+        run = _Run(self, task, {**self.failed, **without} if without else self.failed)
         if task.block is not None:
             run.block(task.block)
         elif self.plan.pieces.stream[0]:
@@ -97,26 +105,26 @@ class Work:
 class _Run:
     work: Work
     task: Task
-    without: Mapping[int, str]
+    failed: Mapping[int, Failure]
+    """Images that are not read, for they have failed already."""
     failures: list[Failure] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "compute": 0.0, "write": 0.0})
     pixels: int = 0
     written: int = 0
+    retried: int = 0
     shards: dict[int, list[Shard]] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
         return self.work.plan
 
-    @cached_property
-    def unreadable(self) -> Mapping[int, str]:
-        return {**self.plan.collection.unreadable, **self.without} if self.without else self.plan.collection.unreadable
-
     def receipt(self) -> Receipt:
         count = self.task.images.length
         return Receipt(
-            self.task.index, count, tuple(self.failures), self.pixels, self.written, self.seconds, self.shards
-        )
+            self.task.index, count, tuple(self.failures), self.pixels, self.written, self.seconds,
+            {i: list({shard.key: shard for shard in shards}.values()) for i, shards in self.shards.items()},
+            self.retried,
+        )  # fmt: skip
 
     # -- the three kinds of task --------------------------------------------------------------------------------------
 
@@ -135,8 +143,8 @@ class _Run:
         nodes = {self.plan.maps[i].node for i in self.task.maps}
         shards = self._empty_shards()
         for image in range(*self.task.images):
-            if image in self.unreadable:
-                self._fail(image, self.unreadable[image])
+            if image in self.failed:
+                self._fail(self.failed[image])
                 continue
             read = partial(self._read, image)
             streamed = stream_image(
@@ -151,15 +159,12 @@ class _Run:
                 for node, values in self._timed(streamed):
                     self._gather(shards, node, [image], values)
             except ImageError as error:
-                self._fail(image, str(error))
+                self._fail(_failure(image, error))
         self._write_shards(shards)
 
     def block(self, at: tuple[int, int]) -> None:
         """One block of a large image: read core and halo, write a shard of every map."""
         image, plan = self.task.images.start, self.plan
-        if image in self.without:
-            self._fail(image, self.without[image])
-            return
         shape = plan.shape(image)
         shapes = node_shapes(plan.program, shape)
         assert plan.block is not None
@@ -168,13 +173,16 @@ class _Run:
             spans = block_spans(plan.maps[i], plan.block, at, shapes[plan.maps[i].node])
             if spans is not None:
                 owned[i] = spans
+        if image in self.failed:
+            self._fail(self.failed[image], owned)
+            return
         if not owned:  # of the maps that are missing; others, which are there, end further down or right
             return
         schedule = make_schedule(plan.program, shape, {plan.maps[i].node: spans for i, spans in owned.items()})
         try:
             pixels = self._read(image, *schedule.needs[ROOT])[None]
         except ImageError as error:
-            self._fail(image, str(error))
+            self._fail(_failure(image, error), owned)
             return
         for node, values in self._timed(run_schedule(plan.program, schedule, {ROOT: pixels})):
             for i, spans in owned.items():
@@ -210,27 +218,45 @@ class _Run:
             yield rows, np.stack(pixels)
 
     def _read_image(self, image: int) -> Float32 | None:
-        if image in self.unreadable:
-            self._fail(image, self.unreadable[image])
+        if image in self.failed:
+            self._fail(self.failed[image])
             return None
         height, width = self.plan.shape(image)
         try:
             return self._read(image, Span(0, height), Span(0, width))
         except ImageError as error:
-            self._fail(image, str(error))
+            self._fail(_failure(image, error))
             return None
 
     def _read(self, image: int, y: Span, x: Span) -> Float32:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), retried()
         pixels = self.work.reader.read(image, y, x)
         self.seconds["read"] += time.perf_counter() - start
+        self.retried += retried() - before
         self.pixels += y.length * x.length
         return pixels
 
-    def _fail(self, image: int, reason: str) -> None:
+    def _fail(self, failure: Failure, owned: Mapping[int, tuple[Span, Span]] | None = None) -> None:
+        """Note a failure, and write NaN to what this task owns of the image in maps of which it owns whole shards.
+
+        Parameters
+        ----------
+        failure : Failure
+        owned : mapping of int to (Span, Span), optional
+            Map to the rows and columns that the task owns of it; all of the image's own maps unless given. The rows of
+            stacked maps become NaN when their shards are written.
+        """
+        image = failure.image
         if self.plan.pipeline.images.on_error == "fail":
-            raise ImageError(reason)
-        self.failures.append(Failure(image, reason))
+            raise (UnavailableError if failure.unavailable else ImageError)(failure.reason)
+        self.failures.append(failure)
+        if owned is None:
+            own = [i for i in self.task.maps if not self.plan.maps[i].stacked] if min(self.plan.shape(image)) else []
+            shapes = {i: array_plan(self.plan, i, image).shape for i in own}
+            owned = {i: (Span(0, shape[0]), Span(0, shape[1])) for i, shape in shapes.items()}
+        for i, spans in owned.items():
+            shape = (1, spans[0].length, spans[1].length, len(self.plan.maps[i].features))
+            self._write(i, image, spans, np.broadcast_to(np.float32(np.nan), shape))
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -279,3 +305,7 @@ class _Run:
         self.shards.setdefault(map_index, []).extend(self.work.writer.write(group, region, values))
         self.seconds["write"] += time.perf_counter() - start
         self.written += values.size * np.dtype(self.plan.pipeline.store.dtype).itemsize
+
+
+def _failure(image: int, error: ImageError) -> Failure:
+    return Failure(image, str(error), isinstance(error, UnavailableError))

@@ -83,6 +83,8 @@ def run(
     console.show_json(facts) if as_json else console.show(render_run(facts))
     if done.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
+    if facts["unavailable"]:
+        raise typer.Exit(1)
 
 
 def fit(

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.chain.execute import run_schedule, whole_schedule
-from featpipe.errors import ImageError
+from featpipe.errors import ImageError, UnavailableError
 from featpipe.geometry.axis import Span
 from featpipe.images.reader import Reader
 from featpipe.plan.fitting import FitRequest
-from featpipe.plan.model import Plan
+from featpipe.plan.model import Failure, Plan
 from featpipe.plan.program import ROOT
 from featpipe.plan.schedule import make_schedule
 
@@ -32,7 +32,7 @@ class Cut:
     which: Int64
     """(m,): their places in the list of patches."""
     images: int
-    failures: dict[int, str]
+    failures: tuple[Failure, ...]
     """Images that gave none, and why."""
 
 
@@ -62,17 +62,17 @@ class PatchWork:
         images = self.images[index * TASK_IMAGES : (index + 1) * TASK_IMAGES]
         found: list[Float32] = []
         which: list[Int64] = []
-        failures: dict[int, str] = {}
+        failures: list[Failure] = []
         for image in images:
             try:
                 found.append(self._cut(image, self.sources[self.of_image[image], 1:]))
                 which.append(self.of_image[image])
             except ImageError as error:
-                failures[image] = str(error)
+                failures.append(Failure(image, str(error), isinstance(error, UnavailableError)))
         size, channels = self.request.bank.size, self.request.channels
         patches = np.concatenate(found) if found else np.empty((0, size, size, channels), np.float32)
         places = np.concatenate(which) if which else np.empty(0, np.int64)
-        return Cut(index, patches, places, len(images), failures)
+        return Cut(index, patches, places, len(images), tuple(failures))
 
     def _cut(self, image: int, places: Int64) -> Float32:
         """Return an image's patches: of its whole map, or, where it is large, of what each patch needs of it."""

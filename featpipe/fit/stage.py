@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
-from featpipe.errors import RunError
+from featpipe.errors import Problem, RunError, key_path
 from featpipe.fit.gather import Cut, PatchWork
 from featpipe.fit.learn import learn_bank
 from featpipe.fit.sample import draw_patches
 from featpipe.images.reader import open_reader
 from featpipe.kernels.fitted import FittedBank
-from featpipe.plan.fitting import FitRequest, fit_images, map_shapes
-from featpipe.plan.model import Plan
+from featpipe.plan.fitting import FitRequest, fit_images, map_shapes, unreached_images
+from featpipe.plan.model import Failure, Plan, add_failures
 from featpipe.plan.resolve import make_program
+from featpipe.report.units import count_text
 
 
 class Shelf(Protocol):
@@ -49,15 +50,20 @@ def learn_banks(plan: Plan, execute: Execute, shelf: Shelf, tell: Tell) -> Plan:
     PlanError
         If a bank cannot be learned from these images.
     RunError
-        If an image cannot be read and ``images.on_error`` is ``fail``, or too few can.
+        If an image could not be reached, for the bank would be another one without it; if one cannot be read and
+        ``images.on_error`` is ``fail``; or if none can.
     """
     fitted: dict[str, FittedBank] = {}
+    bad = plan.collection.unreadable
+    if plan.program.fits and bad:
+        first = min(bad)
+        tell(f"{count_text(len(bad), 'image')} cannot be read, as {plan.collection.paths[first]}: {bad[first]}")
     while plan.program.fits:
         request: FitRequest = plan.program.fits[0]
         bank = shelf.load(request)
         if bank is None:
             tell(f"learning {request.title}: {request.bank.patches:,} patches")
-            bank = _learn(plan, request, execute)
+            bank = _learn(plan, request, execute, tell)
             shelf.save(request, bank)
         fitted[request.key] = bank
         program = make_program(plan.pipeline.features, plan.collection.channels, fitted)
@@ -65,7 +71,10 @@ def learn_banks(plan: Plan, execute: Execute, shelf: Shelf, tell: Tell) -> Plan:
     return plan
 
 
-def _learn(plan: Plan, request: FitRequest, execute: Execute) -> FittedBank:
+def _learn(plan: Plan, request: FitRequest, execute: Execute, tell: Tell) -> FittedBank:
+    collection = plan.collection
+    away = sorted(unreached_images(request, collection))
+    _check_reached(request, [f"{collection.paths[i]}: {collection.unreadable[i]}" for i in away])
     shapes = map_shapes(plan, request)
     images = fit_images(request, plan.collection, shapes)
     bank = request.bank
@@ -74,18 +83,32 @@ def _learn(plan: Plan, request: FitRequest, execute: Execute) -> FittedBank:
     work = PatchWork(plan, request, open_reader(plan.pipeline.images, plan.collection), sources)
     patches = np.empty((len(sources), bank.size, bank.size, request.channels), np.float32)
     there = np.zeros(len(sources), bool)
-    failures: dict[int, str] = {}
+    failures: dict[int, Failure] = {}
 
     def arrived(cut: Cut) -> None:
         patches[cut.which] = cut.patches
         there[cut.which] = True
-        failures.update(cut.failures)
+        add_failures(failures, cut.failures)
 
     execute(work, work.tasks, arrived)
-    if failures and plan.pipeline.images.on_error == "fail":
-        raise RunError(next(iter(failures.values())))
+    listed = [failures[image] for image in sorted(failures)]
+    _check_reached(request, [one.reason for one in listed if one.unavailable])
+    if listed and plan.pipeline.images.on_error == "fail":
+        raise RunError(listed[0].reason)
     if not there.any():
-        raise RunError(f"none of the images to learn from could be read: {next(iter(failures.values()), 'unknown')}")
+        raise RunError(f"none of the images to learn from could be read: {listed[0].reason if listed else 'unknown'}")
+    if listed:
+        lost = f"{len(sources) - int(there.sum()):,} of {len(sources):,} patches"
+        tell(f"{count_text(len(listed), 'image')} cannot be read, and {lost} are left out: {listed[0].reason}")
     if not there.all():
         patches, sources = patches[there], sources[there]
     return learn_bank(request, patches, sources)
+
+
+def _check_reached(request: FitRequest, reasons: Sequence[str]) -> None:
+    """Refuse to learn from some of the images only because the others could not be reached."""
+    if not reasons:
+        return
+    what = f"{count_text(len(reasons), 'image')} to learn from could not be reached, as {reasons[0].rstrip('.')}."
+    change = "Nothing was learned, as the bank would be another one. Check the disk or the network, then run again."
+    raise RunError(Problem(key_path(request.location), what, change, request.location))

@@ -131,8 +131,7 @@ def fit_images(request: FitRequest, collection: Collection, shapes: Mapping[int,
         If there is no such split, or no such image.
     """
     at = (*request.location, "bank", "split")
-    names, asked = collection.split_names, request.bank.split
-    split = asked if asked is not None else TRAINING if TRAINING in names else None
+    names, split = collection.split_names, _split_of(request, collection)
     if split is None and names:
         change = f"Set split to one of {', '.join(names)}."
         raise PlanError(Problem(key_path(at), "the images have splits, and none is called train.", change, at))
@@ -153,6 +152,20 @@ def fit_images(request: FitRequest, collection: Collection, shapes: Mapping[int,
             Problem(key_path(request.location), what, "Use a smaller size, or larger images.", request.location)
         )
     return found
+
+
+def unreached_images(request: FitRequest, collection: Collection) -> list[int]:
+    """Return the images that a fit might look at, had they been reached when they were scanned."""
+    split = _split_of(request, collection)
+    code = collection.split_names.index(split) if split in collection.split_names else None
+    return [i for i in collection.unavailable if code is None or collection.splits[i] == code]
+
+
+def _split_of(request: FitRequest, collection: Collection) -> str | None:
+    """Return the name of the split that is looked at; None for all images."""
+    if request.bank.split is not None:
+        return request.bank.split
+    return TRAINING if TRAINING in collection.split_names else None
 
 
 def fit_bytes(request: FitRequest) -> int:

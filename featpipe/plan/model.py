@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,19 @@ class Failure:
 
     image: int
     reason: str
+    unavailable: bool = False
+    """Whether it could only not be reached: the next run tries it again."""
+
+    @property
+    def rank(self) -> tuple[bool, str]:
+        """Order among the failures of one image, whichever came first: the least one is told."""
+        return self.unavailable, self.reason
+
+
+def add_failures(known: dict[int, Failure], more: Iterable[Failure]) -> None:
+    """Add failures to those of each image, of which one is kept, the same whatever the order they come in."""
+    for one in more:
+        known[one.image] = min(known.get(one.image, one), one, key=lambda failure: failure.rank)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +144,11 @@ class Plan:
     def shape(self, image: int) -> tuple[int, int]:
         """Return height and width of an image, in pixels."""
         return int(self.collection.heights[image]), int(self.collection.widths[image])
+
+    def unreadable(self) -> dict[int, Failure]:
+        """Return the images that failed when they were scanned."""
+        away = self.collection.unavailable
+        return {image: Failure(image, why, image in away) for image, why in self.collection.unreadable.items()}
 
     @property
     def batch(self) -> int:

@@ -23,6 +23,9 @@ class FailedImage(Protocol):
     @property
     def reason(self) -> str: ...
 
+    @property
+    def unavailable(self) -> bool: ...
+
 
 class Report(Protocol):
     """What is told of a run; see `featpipe.run.RunReport`."""
@@ -34,6 +37,7 @@ class Report(Protocol):
     resumed: int
     pixels: int
     bytes_written: int
+    retried: int
     seconds: float
     phases: dict[str, float]
 
@@ -51,6 +55,7 @@ def run_facts(report: Report, plan: Plan) -> dict[str, Any]:
         "store": report.store,
         "images": report.images,
         "failed": len(report.failures),
+        "unavailable": sum(failure.unavailable for failure in report.failures),
         "failures": group_failures(report.failures, plan.collection.paths),
         "tasks": len(plan.tasks),
         "tasks_done": report.resumed + report.tasks,
@@ -58,6 +63,7 @@ def run_facts(report: Report, plan: Plan) -> dict[str, Any]:
         "seconds": report.seconds,
         "pixels": report.pixels,
         "bytes_written": report.bytes_written,
+        "reads_retried": report.retried,
         "images_per_second": report.images * report.tasks / max(1, len(plan.tasks)) / seconds if ran else None,
         "pixels_per_second": report.pixels / seconds if ran else None,
         "bytes_per_second": report.bytes_written / seconds if ran else None,

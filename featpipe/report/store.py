@@ -37,7 +37,8 @@ def store_facts(info: Mapping[str, Any], place: Files) -> Facts:
     versions = info["versions"]
     files = list(place.files())
     return {
-        **{key: info[key] for key in ("path", "status", "images", "ok", "classes", "splits", "failures", "learned")},
+        **{key: info[key] for key in ("path", "status", "images", "ok", "classes", "splits", "failures")},
+        **{key: info[key] for key in ("unavailable", "learned")},
         "maps": [_map_facts(place, files, one) for one in info["maps"]],
         "disk_bytes": info["stored_bytes"],
         "written": written.isoformat(timespec="seconds"),

@@ -244,6 +244,7 @@ def _run_lines(facts: Facts) -> Iterator[str]:
         yield f"It holds the features of these {count_text(facts['images'], 'image')} already, complete: nothing to do."
         if facts["failed"]:
             yield f"{facts['failed']:,} of them FAILED in an earlier run; --retry-failed tries them again."
+        yield from _unreached(facts)
         return
     done = facts["images"] - facts["failed"]
     if facts["status"] == "interrupted":
@@ -254,6 +255,9 @@ def _run_lines(facts: Facts) -> Iterator[str]:
         yield f"{done:,} of {images} done, {failed} FAILED: their features are NaN and their ok is false."
     else:
         yield f"{count_text(done, 'image')} done, none failed."
+    yield from _unreached(facts)
+    if facts["reads_retried"]:
+        yield f"{count_text(facts['reads_retried'], 'read')} failed at first, and were tried again."
     if facts["tasks_resumed"]:
         yield f"{facts['tasks_resumed']:,} of {count_text(facts['tasks'], 'task')} had been done by an earlier run."
     yield (
@@ -264,6 +268,14 @@ def _run_lines(facts: Facts) -> Iterator[str]:
     shares = facts["shares"]
     if shares:
         yield "time of the tasks: " + " · ".join(f"{phase} {share:.0%}" for phase, share in shares.items())
+
+
+def _unreached(facts: Facts) -> Iterator[str]:
+    """Say how many of the images that failed are not broken, and what to do."""
+    away = facts["unavailable"]
+    if away:
+        them = "it" if away == 1 else "them"
+        yield f"{count_text(away, 'image')} could not be reached; run again to try {them} again."
 
 
 def _failures(facts: Facts, most: int = 5) -> RenderableType:
@@ -292,6 +304,7 @@ def _store_images(facts: Facts) -> Iterator[str]:
     if facts["failures"]:
         name, why = next(iter(facts["failures"].items()))
         yield f"{count_text(len(facts['failures']), 'image')} failed, e.g. {_reason(name, why)}"
+    yield from _unreached({"unavailable": len(facts["unavailable"])})
 
 
 def _stored_map(one: Facts, *, complete: bool) -> RenderableType:

@@ -61,11 +61,13 @@ def _plan_within(
 ) -> Plan:
     """Plan what suits the rows and shards of a store."""
     from featpipe.run.standing import are_others
-    from featpipe.store.create import read_names
+    from featpipe.store.create import read_names, read_sizes
 
     before = read_names(place)
     if are_others(before, collection.paths):
         return make_plan(pipeline, collection, resources)
+    if collection.unavailable:
+        collection = collection.with_sizes(read_sizes(place))
     if collection.found:
         collection = collection.reordered(kept_order(collection, before))
     try:

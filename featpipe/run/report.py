@@ -48,6 +48,8 @@ class RunReport:
     pixels: int = 0
     bytes_written: int = 0
     seconds: float = 0.0
+    retried: int = 0
+    """Reads that succeeded only when they were tried again."""
     phases: dict[str, float] = field(default_factory=dict)
     """Seconds of all tasks together spent on read, compute and write."""
 

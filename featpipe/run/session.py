@@ -8,17 +8,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from featpipe.errors import ImageError, InterruptedRunError, Problem, RunError, StoreError, WriteError
 from featpipe.graph import Crew, ThreadWorkers, Workers
 from featpipe.plan.identity import plan_digests
 from featpipe.plan.layout import array_plans
-from featpipe.plan.model import Failure, Plan
+from featpipe.plan.model import Failure, Plan, Task, add_failures
 from featpipe.report.units import bytes_text
 from featpipe.run.compiling import load_kernels
 from featpipe.run.learning import learn
@@ -30,6 +33,7 @@ from featpipe.store.target import check_place
 if TYPE_CHECKING:
     from featpipe.run.standing import Standing
     from featpipe.store.lock import StoreLock
+    from featpipe.store.receipts import Receipt as MapReceipt
     from featpipe.task import Receipt
 
 
@@ -114,9 +118,8 @@ class _Run:
         self.identities = standing.identities
         self.allowed = _allowed(max_failures, len(plan.collection))
         self.journal = Journal(self.place, 0 if lock is None else lock.generation)
-        self.receipts = list(standing.kept)
-        tasks = tuple(replace(task, maps=standing.todo.get(task.index, task.maps)) for task in plan.tasks)
-        self.plan = replace(plan, tasks=tasks)
+        self.receipts = {receipt.place: receipt for receipt in standing.kept}
+        self.plan = replace(plan, tasks=_with_maps(plan, standing.todo))
         self.stop = threading.Event()
         if lock is not None:
             lock.when_lost(self.stop.set)
@@ -127,9 +130,9 @@ class _Run:
         self.phases: Counter[str] = Counter()
         self.stored_bytes = 0
         self.crew: Crew | None = None
-        self.failures: dict[int, str] = dict(plan.collection.unreadable)
+        self.failures: dict[int, Failure] = plan.unreadable()
         for receipt in standing.kept:
-            self.failures.update(receipt.failures or {})
+            add_failures(self.failures, _failures_of(receipt))
 
     def unchanged(self) -> RunReport:
         """Report a store that is complete already; failures of earlier runs count as they did then."""
@@ -143,15 +146,15 @@ class _Run:
         from featpipe.store.create import create_store
         from featpipe.store.fits import fits_prefixes
 
-        self.journal.begin(self.receipts)
+        self.journal.begin(self.receipts.values())
         attributes = {
             "pipeline": resolved(self.plan.pipeline),
             "digests": plan_digests(self.plan),
             "pieces": {"batch": self.plan.batch, "block": self.plan.block},
         }
         arrays = ((self.plan.maps[i], array) for i, array in array_plans(self.plan))
-        keys = create_store(self.place, arrays, self.plan.collection, attributes)
-        keys.update(shard.key for receipt in self.receipts for shard in receipt.shards)
+        keys = create_store(self.place, arrays, self.plan.collection, attributes, self._finished())
+        keys.update(shard.key for receipt in self.receipts.values() for shard in receipt.shards)
         self._sweep(keys, spare=fits_prefixes(request.key for request in self.plan.program.fits))
 
     def _sweep(self, keys: Container[str], spare: tuple[str, ...]) -> None:
@@ -181,10 +184,14 @@ class _Run:
         start = time.perf_counter()
         if self.progress is not None:
             self.progress.start(self.plan, tasks)
+        at_once = self.plan.memory.threads
         try:
             with self._told(), drain_on_interrupt(self.stop, self.progress):
-                at_once = self.plan.memory.threads
                 workers.run(job, tasks, self._arrived, self.stop, at_once=at_once, on_crew=self._staffed)
+                while not self.stop.is_set() and (halves := self._halves()):
+                    self._forget(halves)
+                    job = Work(self.plan, reader, StoreWriter(self.place), dict(self.failures))
+                    workers.run(job, sorted(halves), self._note, self.stop, at_once=at_once)
                 self._check_lock()
         finally:
             self.report.seconds = time.perf_counter() - start
@@ -194,6 +201,40 @@ class _Run:
         """Fail where the lock was taken from this run: it was stopped for that, not because it is done."""
         if self.lock is not None and self.lock.lost.is_set():
             raise self.lock.fence.error()
+
+    def _halves(self) -> dict[int, tuple[int, ...]]:
+        """Return tasks and those of their maps that hold features of an image which has failed elsewhere.
+
+        Such an image fails in one block or map, and others have been written, by this run or another. The tasks are run
+        again without it, so that all of its features are NaN.
+        """
+        failed = np.array(sorted(self.failures), np.int64)
+        found: dict[int, tuple[int, ...]] = {}
+        for task in self.standing.plan.tasks if len(failed) else ():
+            first, last = np.searchsorted(failed, task.images)
+            for i in task.maps if first < last else ():
+                receipt = self.receipts.get((self.plan.maps[i].name, task.images.start, task.block))
+                if receipt is not None and not (receipt.failures or {}).keys() >= set(failed[first:last].tolist()):
+                    found[task.index] = (*found.get(task.index, ()), i)
+        return found
+
+    def _forget(self, tasks: Mapping[int, tuple[int, ...]]) -> None:
+        """Forget what some tasks have written of some maps, and plan to write it anew."""
+        self.plan = replace(self.plan, tasks=_with_maps(self.standing.plan, tasks))
+        for index in tasks:
+            task = self.plan.tasks[index]
+            for i in task.maps:
+                del self.receipts[self.plan.maps[i].name, task.images.start, task.block]
+        self.journal.begin(self.receipts.values())
+
+    def _finished(self) -> npt.NDArray[np.bool_]:
+        """Return which images have all of their features in what is kept."""
+        plan = self.standing.plan
+        there = plan.collection.heights > 0
+        for index in self.standing.todo:
+            there[slice(*plan.tasks[index].images)] = False
+        there[list(self.failures)] = False
+        return there
 
     def _staffed(self, crew: Crew) -> None:
         self.crew = crew
@@ -211,37 +252,43 @@ class _Run:
             raise RunError(error.problems) from error
 
     def _arrived(self, done: Receipt) -> None:
+        self._note(done)
+        report = self.report
+        report.tasks += 1
+        report.pixels += done.pixels
+        report.bytes_written += done.bytes_written
+        self.phases.update(done.seconds)
+        if self.progress is not None:
+            self.progress.update(done)
+        if len(self.failures) > self.allowed:
+            self.stop.set()
+
+    def _note(self, done: Receipt) -> None:
+        """Write down what a task has done."""
         from featpipe.store.receipts import Receipt as MapReceipt
 
         task = self.plan.tasks[done.task]
         failures = {failure.image: failure.reason for failure in done.failures}
+        away = frozenset(failure.image for failure in done.failures if failure.unavailable)
         receipts = []
         for i in task.maps:
             a_map = self.plan.maps[i]
             identity = self.identities.of(a_map, task.images)
             images = (task.images.start, task.images.stop)
             shards = tuple(done.shards.get(i, ()))
-            receipts.append(MapReceipt(a_map.name, images, task.block, identity, shards, failures))
+            receipts.append(MapReceipt(a_map.name, images, task.block, identity, shards, failures, away))
             self.stored_bytes += sum(shard.bytes for shard in shards)
         self.journal.add(receipts)
-        self.receipts += receipts
-        report = self.report
-        report.tasks += 1
-        report.pixels += done.pixels
-        report.bytes_written += done.bytes_written
-        self.phases.update(done.seconds)
-        self.failures.update(failures)
-        if self.progress is not None:
-            self.progress.update(done)
-        if len(self.failures) > self.allowed:
-            self.stop.set()
+        self.receipts |= {receipt.place: receipt for receipt in receipts}
+        self.report.retried += done.retried
+        add_failures(self.failures, done.failures)
 
     def check_failures(self) -> None:
         """Fail where more images did than may."""
         failed = len(self.failures)
         if failed <= self.allowed:
             return
-        reason, _ = Counter(self.failures.values()).most_common(1)[0]
+        reason, _ = Counter(failure.reason for failure in self.failures.values()).most_common(1)[0]
         what = f"{failed:,} of {self.report.images:,} images failed, and {self.allowed:,} may; the commonest reason: "
         change = "Mend or remove them, or allow more (--max-failures); then run again: it goes on from here."
         raise RunError(Problem("--max-failures", what + reason.rstrip(".") + ".", change))
@@ -253,6 +300,7 @@ class _Run:
             "status": report.status,
             "tasks": report.tasks,
             "failed": len(self.failures),
+            "unavailable": len(self._unavailable()),
             "pixels": report.pixels,
             "bytes_written": report.bytes_written,
             "bytes_stored": self.stored_bytes,
@@ -262,7 +310,10 @@ class _Run:
         }
 
     def _failed(self) -> list[Failure]:
-        return [Failure(image, self.failures[image]) for image in sorted(self.failures)]
+        return [self.failures[image] for image in sorted(self.failures)]
+
+    def _unavailable(self) -> list[int]:
+        return [image for image, failure in sorted(self.failures.items()) if failure.unavailable]
 
     def finish(self) -> RunReport:
         from featpipe.store.write import StoreWriter
@@ -272,7 +323,7 @@ class _Run:
         report = self.report
         report.phases = dict(self.phases)
         report.failures = self._failed()
-        if report.resumed + report.tasks < len(self.plan.tasks):
+        if report.resumed + report.tasks < len(self.plan.tasks) or self._halves():
             report.status = "interrupted"
             return report
         if len(report.failures) == len(self.plan.collection):
@@ -280,9 +331,21 @@ class _Run:
             reasons = Counter(failure.reason for failure in report.failures).most_common(1)
             raise RunError(f"none of the {report.images} images could be read; the commonest reason: {reasons[0][0]}")
         with self._told():
-            StoreWriter(self.place).finish(self.failures, self.receipts)
+            told = {image: failure.reason for image, failure in self.failures.items()}
+            StoreWriter(self.place).finish(told, self.receipts.values(), self._unavailable())
             self.journal.remove()
         return report
+
+
+def _with_maps(plan: Plan, maps: Mapping[int, tuple[int, ...]]) -> tuple[Task, ...]:
+    """Return a plan's tasks, some of them for some of their maps only."""
+    return tuple(replace(task, maps=maps.get(task.index, task.maps)) for task in plan.tasks)
+
+
+def _failures_of(receipt: MapReceipt) -> Iterator[Failure]:
+    """Yield the failures that a receipt in the store tells of."""
+    for image, reason in (receipt.failures or {}).items():
+        yield Failure(image, reason, image in receipt.unavailable)
 
 
 def _allowed(max_failures: int | float | None, images: int) -> int:

@@ -13,14 +13,14 @@ from featpipe.errors import Problem, StoreError
 from featpipe.plan.identity import DECODERS, Identities, plan_digests
 from featpipe.plan.model import Plan
 from featpipe.report.units import count_text
-from featpipe.store.create import read_failures, read_names
+from featpipe.store.create import read_failures, read_names, read_unavailable
 from featpipe.store.format import FORMAT, read_header
 from featpipe.store.place import Place
 from featpipe.store.receipts import Journal, Receipt, Receipts, read_receipts
 
 Reason = Literal[
-    "new map", "new images", "work not done yet", "changed images", "failed images", "lost files",
-    "another pipeline", "banks learned from other images", "other versions", "other batches or blocks",
+    "new map", "new images", "work not done yet", "changed images", "failed images", "images not reached before",
+    "lost files", "another pipeline", "banks learned from other images", "other versions", "other batches or blocks",
 ]  # fmt: skip
 DISCARDING: tuple[Reason, ...] = (
     "another pipeline",
@@ -183,10 +183,10 @@ def look(place: Place, plan: Plan, *, retry_failed: bool = False, identities: Id
     standing.dropped = tuple(sorted(known - {a_map.name for a_map in plan.maps}))
     same_images = (header.get("digests") or {}).get("images") == plan.collection.digest
     standing.others = not same_images and are_others(names, plan.collection.paths)
-    sizes = dict(place.files())
+    sizes, away = dict(place.files()), plan.collection.unavailable
     for task, map_index, wanted in wanted_receipts(plan, standing.identities):
         receipt = found.get(wanted.place)
-        why = _reason(receipt, wanted, sizes, len(names), known, retry_failed=retry_failed)
+        why = _reason(receipt, wanted, sizes, len(names), known, away, retry_failed=retry_failed)
         if why is None and receipt is not None:
             standing.kept.append(receipt)
             continue
@@ -217,7 +217,7 @@ def _receipts(place: Place, header: Mapping[str, Any]) -> Receipts:
     if journal.exists():
         found = journal.read()
     elif header.get("status") == "complete":
-        found = read_receipts(place, read_failures(place))
+        found = read_receipts(place, read_failures(place), read_unavailable(place))
     else:
         found = []
     return {receipt.place: receipt for receipt in found}
@@ -229,6 +229,7 @@ def _reason(
     sizes: Mapping[str, int],
     images_before: int,
     maps_before: set[str],
+    unavailable: frozenset[int],
     *,
     retry_failed: bool,
 ) -> Reason | None:
@@ -245,6 +246,8 @@ def _reason(
         return "other versions"
     if have.pieces != want.pieces:
         return "other batches or blocks"
+    if receipt.unavailable - unavailable:
+        return "images not reached before"
     if have.input != want.input or receipt.images != wanted.images:
         return "new images" if grown else "changed images"
     if any(sizes.get(shard.key) != shard.bytes for shard in receipt.shards):

@@ -13,7 +13,7 @@ from featpipe.errors import FeatpipeError, Problem, StoreError
 from featpipe.images.reader import open_reader
 from featpipe.plan.budget import Resources
 from featpipe.plan.identity import Identities
-from featpipe.plan.model import Plan
+from featpipe.plan.model import Failure, Plan
 from featpipe.run.planning import plan_run
 from featpipe.run.standing import wanted_receipts
 from featpipe.spec.load import parse_pipeline
@@ -154,7 +154,8 @@ def _recompute(
     for receipt, shard in drawn:
         parts.setdefault(receipt.place, (receipt, []))[1].append(shard)
     plan = _with_banks(plan, place)
-    work = Work(plan, open_reader(plan.pipeline.images, plan.collection), ShardHasher(place))
+    failed = {image: Failure(image, why) for image, why in read_failures(place).items()}  # their rows are NaN whole
+    work = Work(plan, open_reader(plan.pipeline.images, plan.collection), ShardHasher(place), failed)
     for key, (receipt, shards) in parts.items():
         found = wanted.get(key)
         if found is None or found[2].identity != receipt.identity:

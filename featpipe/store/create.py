@@ -7,6 +7,7 @@ a group per image has a hundred thousand of them, and zarr takes a few milliseco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection as SetOf
 from importlib.metadata import version
 from typing import Any
 
@@ -47,7 +48,11 @@ PACKAGES = ("featpipe", "numpy", "numba", "zarr", *DECODERS)
 
 
 def create_store(
-    place: Place, arrays: Iterable[tuple[MapPlan, ArrayPlan]], collection: Collection, attributes: Mapping[str, Any]
+    place: Place,
+    arrays: Iterable[tuple[MapPlan, ArrayPlan]],
+    collection: Collection,
+    attributes: Mapping[str, Any],
+    there: npt.NDArray[np.bool_] | None = None,
 ) -> set[str]:
     """Write the header, the coordinates and the empty arrays of a store; shards that lie there stay.
 
@@ -59,6 +64,8 @@ def create_store(
     collection : Collection
     attributes : mapping
         ``pipeline``, resolved, and ``digests``; they go into the header.
+    there : (n,) bool, optional
+        Images whose features are all there already; none unless given.
 
     Returns
     -------
@@ -74,12 +81,12 @@ def create_store(
     header = _header([a_map for a_map, _ in pairs], attributes)
     dtype = attributes.get("pipeline", {}).get("store", {}).get("dtype", "float32")
     writer = _Writer(place, dtype)
-    _write_root(writer, collection, header)
+    _write_root(writer, collection, header, there)
     writer.write(pairs)
     return writer.keys
 
 
-def write_ok(place: Place, failures: Mapping[int, str]) -> None:
+def write_ok(place: Place, failures: Mapping[int, str], unavailable: SetOf[int] = ()) -> None:
     """Write which images have features, and why the others have none.
 
     Parameters
@@ -88,13 +95,15 @@ def write_ok(place: Place, failures: Mapping[int, str]) -> None:
         Of the store.
     failures : mapping of int to str
         Image to reason.
+    unavailable : collection of int
+        Those of them that could only not be reached.
     """
     node = read_node(place, "ok")
     if node is None:
         raise StoreError(f"{place} has lost its array ok.")
     ok = np.ones(node["shape"], np.bool_)
     ok[list(failures)] = False
-    for name, content in encode_group(lambda group: _add_ok(group, ok, failures)).items():
+    for name, content in encode_group(lambda group: _add_ok(group, ok, failures, unavailable)).items():
         if name != NODE:
             place.write(name, [content])
 
@@ -105,6 +114,12 @@ def read_failures(place: Place) -> dict[int, str]:
     return {int(image): str(reason) for image, reason in reasons.items()}
 
 
+def read_unavailable(place: Place) -> frozenset[int]:
+    """Return the images of a store that could not be reached, which are among those without features."""
+    attributes = (read_node(place, "ok") or {}).get("attributes") or {}
+    return frozenset(map(int, attributes.get("unavailable") or ()))
+
+
 def read_names(place: Place) -> list[str]:
     """Return the names of the images whose rows a store has; none where there is no store."""
     try:
@@ -112,6 +127,18 @@ def read_names(place: Place) -> list[str]:
         return [str(name) for name in np.asarray(array[...])]
     except (OSError, ValueError, KeyError, TypeError):
         return []
+
+
+def read_sizes(place: Place) -> dict[str, tuple[int, int]]:
+    """Return height and width of the images whose rows a store has, by name; the first of each; none where it fails."""
+    try:
+        opened = place.open_zarr()
+        arrays: Any = [zarr.open_array(opened, path=name, mode="r") for name in ("height", "width")]
+        sizes = zip(*(np.asarray(array[...]).tolist() for array in arrays), strict=True)
+        found = list(zip(read_names(place), sizes, strict=True))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return dict(reversed(found))
 
 
 def _header(maps: Sequence[MapPlan], attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +188,9 @@ def texts(values: Iterable[str]) -> npt.NDArray[Any]:
     return np.array([text.encode(errors="replace").decode() for text in values], np.dtypes.StringDType())
 
 
-def _write_root(writer: _Writer, collection: Collection, header: Mapping[str, Any]) -> None:
+def _write_root(
+    writer: _Writer, collection: Collection, header: Mapping[str, Any], there: npt.NDArray[np.bool_] | None
+) -> None:
     def build(group: zarr.Group) -> None:
         labels, splits = collection.labels.astype(np.int64), collection.splits.astype(np.int8)
         add_array(group, "image", np.arange(len(collection), dtype=np.int64), "image")
@@ -170,14 +199,16 @@ def _write_root(writer: _Writer, collection: Collection, header: Mapping[str, An
         add_array(group, "split", splits, "image", name_attributes(collection.split_names, np.int8, "splits"))
         add_array(group, "height", collection.heights.astype(np.int64), "image", {"units": "pixel"})
         add_array(group, "width", collection.widths.astype(np.int64), "image", {"units": "pixel"})
-        _add_ok(group, collection.heights > 0, collection.unreadable)
+        done = np.zeros(len(collection), np.bool_) if there is None else there
+        _add_ok(group, done, collection.unreadable, collection.unavailable)
 
     # The header is the first to be written: from there on it is a partial store of this pipeline
     writer.put("", encode_group(build, {KEY: dict(header), "coordinates": " ".join(ROOT_COORDINATES)}))
 
 
-def _add_ok(group: zarr.Group, ok: npt.NDArray[np.bool_], reasons: Mapping[int, str]) -> None:
-    add_array(group, "ok", ok, "image", {"reasons": {str(image): reasons[image] for image in sorted(reasons)}})
+def _add_ok(group: zarr.Group, ok: npt.NDArray[np.bool_], reasons: Mapping[int, str], unavailable: SetOf[int]) -> None:
+    told = {str(image): reasons[image] for image in sorted(reasons)}
+    add_array(group, "ok", ok, "image", {"reasons": told, "unavailable": sorted(unavailable)})
 
 
 class _Writer:

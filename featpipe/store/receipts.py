@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -45,6 +45,8 @@ class Receipt:
     shards: tuple[Shard, ...] = ()
     failures: Mapping[int, str] | None = None
     """Image to the reason why it has no features."""
+    unavailable: frozenset[int] = frozenset()
+    """Those of them that could only not be reached: they are tried again."""
 
     @property
     def place(self) -> tuple[str, int, Block]:
@@ -125,6 +127,7 @@ def _to_line(receipt: Receipt) -> bytes:
         **vars(receipt.identity),
         "shards": receipt.shards,
         "failures": {str(image): reason for image, reason in (receipt.failures or {}).items()},
+        "unavailable": sorted(receipt.unavailable),
     }
     return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
@@ -135,7 +138,8 @@ def _from_line(record: Mapping[str, Any]) -> Receipt:
     shards = tuple(Shard(str(key), int(size), str(digest)) for key, size, digest in record["shards"])
     identity = Identity(*(str(record[name]) for name in IDENTITY))
     failures = {int(image): str(reason) for image, reason in record["failures"].items()}
-    return Receipt(str(record["map"]), (int(first), int(last)), block, identity, shards, failures)
+    away = frozenset(map(int, record.get("unavailable", ())))
+    return Receipt(str(record["map"]), (int(first), int(last)), block, identity, shards, failures, away)
 
 
 def write_receipts(place: Place, receipts: Iterable[Receipt]) -> None:
@@ -165,7 +169,7 @@ def write_receipts(place: Place, receipts: Iterable[Receipt]) -> None:
         place.write(f"{GROUP}/{key}", [content])
 
 
-def read_receipts(place: Place, failures: Mapping[int, str]) -> list[Receipt]:
+def read_receipts(place: Place, failures: Mapping[int, str], unavailable: Collection[int] = ()) -> list[Receipt]:
     """Return the receipts of a complete store; none where it has none, or none that can be read.
 
     Parameters
@@ -173,6 +177,8 @@ def read_receipts(place: Place, failures: Mapping[int, str]) -> list[Receipt]:
     place : Place
     failures : mapping of int to str
         The store's images without features, and why: each receipt gets those of its images.
+    unavailable : collection of int
+        Those of them that could not be reached.
     """
     if read_node(place, GROUP) is None:
         return []
@@ -187,7 +193,7 @@ def read_receipts(place: Place, failures: Mapping[int, str]) -> list[Receipt]:
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return []
     failed = sorted(failures)
-    return [_with_failures(receipt, failed, failures) for receipt in receipts]
+    return [_with_failures(receipt, failed, failures, frozenset(unavailable)) for receipt in receipts]
 
 
 def _column(group: Any, name: str) -> list[Any]:
@@ -201,8 +207,11 @@ def _from_row(row: Mapping[str, Any], shards: tuple[Shard, ...]) -> Receipt:
     return Receipt(row["map"], (int(row["first"]), int(row["last"]) + 1), block, identity, shards)
 
 
-def _with_failures(receipt: Receipt, failed: list[int], reasons: Mapping[int, str]) -> Receipt:
+def _with_failures(
+    receipt: Receipt, failed: list[int], reasons: Mapping[int, str], unavailable: frozenset[int]
+) -> Receipt:
     first, last = np.searchsorted(failed, receipt.images)
-    return (
-        replace(receipt, failures={image: reasons[image] for image in failed[first:last]}) if first < last else receipt
-    )
+    if first == last:
+        return receipt
+    mine = failed[first:last]
+    return replace(receipt, failures={image: reasons[image] for image in mine}, unavailable=unavailable & set(mine))

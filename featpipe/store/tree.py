@@ -13,7 +13,7 @@ from featpipe.errors import Problem, StoreError
 from featpipe.store.place import Place
 
 
-def open_tree(place: Place, groups: Mapping[str, npt.NDArray[np.intp] | None]) -> Any:
+def open_tree(place: Place, groups: Mapping[str, npt.NDArray[np.intp] | None], ok: npt.NDArray[np.bool_]) -> Any:
     """Return a store as a lazily loaded xarray.DataTree, codes decoded to names.
 
     Parameters
@@ -22,6 +22,8 @@ def open_tree(place: Place, groups: Mapping[str, npt.NDArray[np.intp] | None]) -
         Of the store.
     groups : mapping of str to array of int, or None
         Groups of maps to the features chosen from each; None for all.
+    ok : (n,) bool
+        Images that have features.
 
     Raises
     ------
@@ -37,7 +39,8 @@ def open_tree(place: Place, groups: Mapping[str, npt.NDArray[np.intp] | None]) -
     def read(group: str | None) -> Any:
         return xarray.open_dataset(place.open_zarr(), engine="zarr", group=group, chunks=None, consolidated=False)
 
-    tree = {"/": _decode_root(read(None))}
+    root = read(None)
+    tree = {"/": _decode_root(root.assign_coords(ok=(root["ok"].dims, ok, root["ok"].attrs)))}
     for group, chosen in groups.items():
         data = read(group)
         tree[group] = _decode(data if chosen is None else data.isel(feature=chosen))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -81,7 +81,9 @@ class StoreWriter:
     def _put(self, key: str, values: npt.NDArray[np.floating], layout: Layout) -> Shard:
         return write_shard(self.place, key, values, layout)
 
-    def finish(self, failures: Mapping[int, str], receipts: Iterable[Receipt] = ()) -> None:
+    def finish(
+        self, failures: Mapping[int, str], receipts: Iterable[Receipt] = (), unavailable: Collection[int] = ()
+    ) -> None:
         """Note which images failed and what was written, gather the metadata, and mark the store complete.
 
         Parameters
@@ -89,9 +91,11 @@ class StoreWriter:
         failures : mapping of int to str
             Image to the reason why it has no features.
         receipts : iterable of Receipt
+        unavailable : collection of int
+            Images among those that failed that could only not be reached.
         """
         self.place.remove(key for key, _ in list(self.place.files()) if key.endswith(TEMPORARY))
-        write_ok(self.place, failures)
+        write_ok(self.place, failures, unavailable)
         write_receipts(self.place, receipts)
         self._consolidate()
         write_header(self.place, {"status": "complete"})
