@@ -70,7 +70,7 @@ class SourceError(ImageError):
     exit_code = 2
 
 
-class UnavailableSourceError(SourceError):
+class UnavailableSourceError(UnavailableError, SourceError):
     """The collection could not be reached; nothing says that anything is wrong with it, or with the pipeline."""
 
     exit_code = 1

@@ -21,7 +21,7 @@ from featpipe.images.zarrs import steady_store
 from featpipe.objects import is_url
 from featpipe.plan.collection import Collection
 from featpipe.reading.files import is_file, list_folder, stat_file
-from featpipe.reading.retry import retry
+from featpipe.reading.retry import is_transient, retry
 from featpipe.spec.pipeline import Images
 
 INGESTED = "images"
@@ -60,13 +60,15 @@ def open_zarr(path: str | Path) -> Any:
     import zarr
 
     try:
-        return zarr.open(steady_store(str(path)), mode="r")
+        store = steady_store(str(path))
+        return retry(lambda: zarr.open(store, mode="r"))
     except FeatpipeError:
         raise
     except Exception as error:  # codecs and metadata fail in many ways
         # What a service answers is not repeated
         said = type(error).__name__ if is_url(str(path)) else error
-        raise source_error("path", f"{path} is not a readable zarr array ({said}).", cause=error) from None
+        what = "could not be reached" if is_transient(error) else "is not a readable zarr array"
+        raise source_error("path", f"{path} {what} ({said}).", cause=error) from None
 
 
 def scan_npy(images: Images) -> Collection:

@@ -60,6 +60,8 @@ class NpyFile:
         wanted = tuple(stop - start for start, stop in spans)
         strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
         run = prod(wanted[axis:])
+        if not prod(wanted):
+            return np.empty(wanted, self.dtype)
         first = spans[axis][0] * strides[axis] if shape else 0
         places = (
             first + sum(i * stride for i, stride in zip(at, strides, strict=False))

@@ -24,7 +24,7 @@ from featpipe.images.resize import wrong_size
 from featpipe.images.values import channel_names, kept_bytes, preparing_bytes, recoloured
 from featpipe.objects import is_url
 from featpipe.plan.collection import Collection
-from featpipe.reading.files import is_file
+from featpipe.reading.files import exists, is_file
 from featpipe.reading.retry import is_transient
 from featpipe.spec.pipeline import Images
 
@@ -64,7 +64,7 @@ def _scan(images: Images) -> Collection:
         return arrays.scan_zarr(images) if _kind(images.path) == "zarr" else _collect(images, find_remote(images))
     path = Path(images.path)
     if not folders.is_glob(path):
-        if not path.exists():
+        if not exists(path):
             raise folders.missing(path)
         if arrays.is_zarr(path):
             return arrays.scan_zarr(images)

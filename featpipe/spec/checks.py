@@ -10,7 +10,8 @@ from typing import Any
 
 from featpipe.errors import Location, Problem
 from featpipe.objects import ObjectsError, is_url, parse_url
-from featpipe.reading.files import IrregularFileError, check_regular
+from featpipe.reading.files import IrregularFileError, check_regular, stat_file
+from featpipe.reading.retry import is_transient
 from featpipe.spec.messages import Finding, where
 
 TENSORS = ".safetensors"
@@ -151,11 +152,11 @@ def _check_kernel_file(location: Location, value: str, folder: Path) -> Iterator
 def _no_file(path: Path) -> str:
     """Say why a path is no file that can be read; nothing where it is one."""
     try:
-        check_regular(str(path), path.stat())
+        check_regular(str(path), stat_file(path))
     except IrregularFileError as error:
         return f"{path} {error}."
-    except (OSError, ValueError):
-        return f"there is no file {path}."
+    except (OSError, ValueError) as error:
+        return "" if is_transient(error) else f"there is no file {path}."  # whoever reads it tells what is wrong
     return ""
 
 

@@ -98,7 +98,7 @@ def test_xy_goes_straight_into_scikit_learn(stack: Stack) -> None:
 def test_xy_does_not_depend_on_the_stored_type(tmp_path: Path) -> None:
     place = LocalPlace(tmp_path / "h.zarr")
     create_store(place, [(TEXTURE, texture_array())], make_collection(), attributes("float16"))
-    X, _ = open_stack(tmp_path / "h.zarr").xy(allow_partial=True)
+    X, _ = open_stack(tmp_path / "h.zarr").xy(allow_partial=True, ok_only=False)
     assert X.dtype == np.float32
     assert np.isnan(X).all()
 
@@ -118,7 +118,16 @@ def test_a_partial_store_is_only_taken_knowingly(tmp_path: Path) -> None:
     assert stack.status == "partial"
     with pytest.raises(StoreError, match="is not complete"):
         stack.xy()
-    np.testing.assert_array_equal(stack.xy(allow_partial=True)[0], flat(values, GOOD))
+    np.testing.assert_array_equal(stack.xy(allow_partial=True, ok_only=False)[0], flat(values, slice(None)))
+    assert not stack.ok.any()  # no receipt tells of any
+    identity = Identity("chain", "", "versions", "pieces", "input")
+    whole = [Receipt(name, (0, N), None, identity, (), {BAD: "truncated"}) for name in stack.maps[:1]]
+    Journal(stack.place).add(whole)
+    assert not open_stack(tmp_path / "p.zarr").ok.any()  # one map is not there yet
+    Journal(stack.place).add(replace(one, map=stack.maps[1]) for one in whole)
+    np.testing.assert_array_equal(
+        open_stack(tmp_path / "p.zarr").xy(allow_partial=True)[0], flat(values, GOOD)
+    )
 
 
 def test_maps_of_their_own_give_no_matrix_but_advice(tmp_path: Path) -> None:

@@ -1,0 +1,327 @@
+"""Images that cannot be reached, and images that fail in a part: what a store holds of them, and the next run does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+import featpipe
+from featpipe.errors import FeatpipeError, RunError
+from featpipe.plan.model import Plan
+from featpipe.run import RunReport, default_resources, plan_run, run_plan
+from featpipe.run.verify import verify_store
+from featpipe.spec.load import parse_pipeline
+from tests.flaky import child_environment, flaky
+from tests.integration.commands import command
+
+RESOURCES = default_resources(threads=2)
+LEARNED: dict[str, Any] = {
+    "layers": [
+        {"convolve": {"bank": {"fit": "pca", "kernels": 4, "size": 3, "patches": 300}}},
+        {"pool": {"max": {"grid": [2, 2]}}},
+    ]
+}
+PLAIN: dict[str, Any] = {"layers": [{"convolve": {"bank": "sobel"}}, {"pool": {"mean": {"grid": [2, 2]}}}]}
+LARGE: dict[str, Any] = {
+    "layers": [
+        {"convolve": {"bank": "sobel", "padding": "reflect"}},
+        {"save": "m"},
+        {"pool": {"mean": {"grid": [2, 2]}}},
+    ]
+}
+
+
+def save(folder: Path, count: int = 12, shape: tuple[int, int] = (24, 20)) -> Path:
+    folder.mkdir(exist_ok=True)
+    for i in range(count):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, shape, np.uint8)).save(folder / f"{i:04}.png")
+    return folder
+
+
+def save_large(folder: Path, *, other: tuple[int, int] = (180, 200), bad: tuple[int, int] | None = (3, 3)) -> Path:
+    """Write two TIFFs of tiles; one value of the second is NaN, so that one of its blocks cannot be read."""
+    folder.mkdir(exist_ok=True)
+    first, second = (np.random.default_rng(i).random(s).astype("f4") for i, s in enumerate([(180, 200), other]))
+    if bad is not None:
+        second[bad] = np.nan
+    for name, values in (("a.tif", first), ("b.tif", second)):
+        tifffile.imwrite(folder / name, values, tile=(16, 16))
+    return folder
+
+
+def planned(folder: Path, store: dict[str, Any] | None = None, **features: Any) -> Plan:
+    where = {"path": str(folder.parent / "out.zarr"), "batch": 4, **(store or {})}
+    images = {"path": str(folder)}
+    wish = {"images": images, "features": features or {"plain": PLAIN}, "store": where}
+    return plan_run(parse_pipeline(wish), RESOURCES)
+
+
+def run(
+    folder: Path, store: dict[str, Any] | None = None, features: dict[str, Any] | None = None, **options: Any
+) -> RunReport:
+    return run_plan(planned(folder, store, **(features or {})), **options)
+
+
+def content(store: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(store)): file.read_bytes() for file in sorted(store.rglob("*")) if file.is_file()}
+
+
+def undisturbed(folder: Path, features: dict[str, Any] | None = None) -> dict[str, bytes]:
+    """Return the files of a store that was made without trouble."""
+    run(folder, features=features)
+    made = content(folder.parent / "out.zarr")
+    for path in folder.parent.glob("out.zarr*"):
+        shutil.rmtree(path)
+    return made
+
+
+# -- images that cannot be reached -------------------------------------------------------------------------------------
+
+
+def test_what_could_not_be_reached_is_tried_again_by_the_next_run_alone(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos")
+    want = undisturbed(photos)
+    (photos / "0001.png").write_bytes(b"no image")
+    plan = planned(photos)  # its header is read here
+    with flaky(photos, always="0006.png"):
+        report = run_plan(plan)
+    assert {failure.image: failure.unavailable for failure in report.failures} == {1: False, 6: True}
+    stack = featpipe.open(tmp_path / "out.zarr")
+    assert np.flatnonzero(~stack.ok).tolist() == [1, 6]
+    assert stack.unavailable == ("0006.png",)
+    assert "could not be reached" in stack.failures["0006.png"]
+    attributes = zarr.open_group(tmp_path / "out.zarr")["ok"].attrs
+    assert attributes["unavailable"] == [6]
+    again = run(photos)
+    assert (again.status, again.tasks) == ("complete", 1)
+    assert [failure.image for failure in again.failures] == [1]
+    assert run(photos).status == "unchanged"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 20), np.uint8)).save(photos / "0001.png")
+    run(photos, overwrite=True)
+    assert shards(content(tmp_path / "out.zarr")) == shards(want)
+
+
+def shards(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in files.items() if "/c/" in name and not name.startswith("receipts")}
+
+
+def test_a_header_that_could_not_be_reached_costs_no_finished_row(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos")
+    run(photos)
+    with flaky(photos, always="0006.png"):
+        assert run(photos).status == "unchanged"
+    for i in (12, 13):
+        shutil.copy(photos / f"{i - 12:04}.png", photos / f"{i:04}.png")
+    with flaky(photos, always="0006.png"):
+        report = run(photos)
+    assert not report.failures
+    assert report.tasks == 1
+    assert featpipe.open(tmp_path / "out.zarr").ok.all()
+
+
+def test_an_image_whose_header_could_not_be_reached_gets_its_features_later(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos")
+    want = undisturbed(photos)
+    with flaky(photos, always="0006.png"):
+        report = run(photos)
+        assert [failure.image for failure in report.failures if failure.unavailable] == [6]
+        assert run(photos).status == "unchanged"  # it still cannot be
+    assert run(photos).status == "complete"
+    assert content(tmp_path / "out.zarr") == want
+
+
+def test_a_fit_stops_where_an_image_cannot_be_reached(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos")
+    features = {"learned": LEARNED}
+    want = undisturbed(photos, features)
+    plan = planned(photos, **features)
+    with flaky(photos, always="0006.png"), pytest.raises(RunError, match=r"to learn from could not be reached"):
+        run_plan(plan)
+    assert not list((tmp_path / "out.zarr").glob("fits/*/weights"))
+    with flaky(photos, always="0006.png"), pytest.raises(RunError, match=r"to learn from could not be reached"):
+        run(photos, features=features)  # its header cannot be either
+    run(photos, features=features)
+    assert content(tmp_path / "out.zarr") == want
+
+
+def test_a_damaged_image_that_a_fit_leaves_out_is_told(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos")
+    damaged = (photos / "0006.png").read_bytes()
+    (photos / "0006.png").write_bytes(damaged[:60] + bytes(20) + damaged[80:])
+    told: list[str] = []
+
+    class Listening:
+        def __getattr__(self, name: str) -> Any:
+            return told.append if name == "tell" else lambda *_: None
+
+    report = run(photos, features={"learned": LEARNED}, progress=Listening())
+    assert [failure.image for failure in report.failures] == [6]
+    assert any("0006.png" in line and "left out" in line for line in told)
+
+
+def test_the_command_says_what_could_not_be_reached_and_exits_with_1(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos", 4)
+    (tmp_path / "p.yaml").write_text(
+        "images: {path: photos, size: [16, 16]}\nfeatures: {a: {layers: [{convolve: {bank: sobel}}]}}\n"
+        "store: {path: out.zarr}\n"
+    )
+    environment = child_environment(tmp_path / "site", photos, always="0002.png")
+    call = command("run", "p.yaml", "--quiet")
+    done = subprocess.run(call, check=False, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 1
+    assert "1 image could not be reached; run again to try it again." in done.stdout
+    again = subprocess.run(command("run", "p.yaml", "--json"), check=True, cwd=tmp_path, capture_output=True, text=True)
+    facts = json.loads(again.stdout)
+    assert (facts["status"], facts["failed"], facts["unavailable"]) == ("complete", 0, 0)
+
+
+# -- images that fail in a part ----------------------------------------------------------------------------------------
+
+
+def failed_rows(store: Path) -> list[Any]:
+    """Return all that a store holds of its images without features."""
+    stack, group = featpipe.open(store), zarr.open_group(store, mode="r")
+    rows = np.flatnonzero(~stack.ok).tolist()
+    assert rows
+    found: list[Any] = []
+    for name in stack.maps:
+        for row in rows:
+            place = f"{name}/features" if stack.is_stacked(name) else f"images/{row}/{name}/features"
+            array: Any = group[place]
+            found.append(array[row] if stack.is_stacked(name) else array[...])
+    return found
+
+
+@pytest.mark.parametrize("other", [(180, 200), (150, 210)], ids=["stacked", "own"])
+@pytest.mark.parametrize("bad", [(3, 3), (100, 100), (179, 140)])
+def test_an_image_that_fails_in_one_block_is_nan_whole(other: Any, bad: Any, tmp_path: Path) -> None:
+    folder = save_large(tmp_path / "large", other=other, bad=(bad[0] % other[0], bad[1] % other[1]))
+    made = []
+    for threads in (1, 2):
+        report = run_plan(
+            plan_run(
+                parse_pipeline(
+                    {
+                        "images": {"path": str(folder)},
+                        "features": {"large": LARGE},
+                        "store": {"path": str(tmp_path / f"{threads}.zarr"), "block": 64},
+                    }
+                ),
+                default_resources(threads=threads),
+            )
+        )
+        assert [failure.image for failure in report.failures] == [1]
+        store = tmp_path / f"{threads}.zarr"
+        for values in failed_rows(store):
+            assert np.isnan(values).all()
+        assert not verify_store(str(store), resources=RESOURCES, recompute=100).problems
+        made.append(shards(content(store)))
+    assert made[0] == made[1]
+
+
+def test_an_image_that_failed_is_computed_whole_when_it_is_tried_again(tmp_path: Path) -> None:
+    folder = save_large(tmp_path / "large", bad=None)
+    want = undisturbed_blocks(folder)
+    save_large(folder)
+    run(folder, {"block": 64}, {"large": LARGE})
+    times = (folder / "b.tif").stat()
+    save_large(folder, bad=None)
+    os.utime(folder / "b.tif", ns=(times.st_atime_ns, times.st_mtime_ns))
+    report = run(folder, {"block": 64}, {"large": LARGE}, retry_failed=True)
+    assert not report.failures
+    assert shards(content(tmp_path / "out.zarr")) == want
+
+
+def undisturbed_blocks(folder: Path) -> dict[str, bytes]:
+    run(folder, {"block": 64}, {"large": LARGE})
+    made = shards(content(folder.parent / "out.zarr"))
+    for path in folder.parent.glob("out.zarr*"):
+        shutil.rmtree(path)
+    return made
+
+
+def test_a_part_that_could_not_be_reached_is_computed_whole_by_the_next_run(tmp_path: Path) -> None:
+    folder = save_large(tmp_path / "large", bad=None)
+    want = undisturbed_blocks(folder)
+    plan = planned(folder, {"block": 64}, large=LARGE)
+    with flaky(folder, always="b.tif", spare=40) as trouble:
+        report = run_plan(plan)
+    assert trouble.spare < 0
+    assert [failure.unavailable for failure in report.failures] == [True]
+    for values in failed_rows(tmp_path / "out.zarr"):
+        assert np.isnan(values).all()
+    assert run(folder, {"block": 64}, {"large": LARGE}).status == "complete"
+    assert shards(content(tmp_path / "out.zarr")) == want
+
+
+def test_features_of_an_earlier_run_become_nan_where_their_image_has_failed_since(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos")
+    run(photos)
+    times, good = (photos / "0006.png").stat(), (photos / "0006.png").read_bytes()
+    (photos / "0006.png").write_bytes(good[:80] + bytes(20) + good[100:])  # as a disk does, its time unchanged
+    os.utime(photos / "0006.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+    report = run(photos, features={"plain": PLAIN, "more": PLAIN})
+    assert [failure.image for failure in report.failures] == [6]
+    for values in failed_rows(tmp_path / "out.zarr"):
+        assert np.isnan(values).all()
+    resumed = content(tmp_path / "out.zarr")
+    for path in tmp_path.glob("out.zarr*"):
+        shutil.rmtree(path)
+    run(photos, features={"plain": PLAIN, "more": PLAIN})
+    assert shards(content(tmp_path / "out.zarr")) == shards(resumed)
+
+
+# -- ok ----------------------------------------------------------------------------------------------------------------
+
+
+def test_ok_is_false_of_what_has_not_been_computed(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos")
+    for name in ("0001.png", "0009.png"):
+        good = (photos / name).read_bytes()
+        (photos / name).write_bytes(good[:80] + bytes(20) + good[100:])
+    with pytest.raises(RunError, match="images failed"):
+        run_plan(planned(photos), max_failures=1)
+    stack = featpipe.open(tmp_path / "out.zarr")
+    assert stack.status == "partial"
+    values = np.asarray(stack["plain/scale1"])
+    there = ~np.isnan(values).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(stack.ok, there)
+    assert not stack.ok[[1, 9]].any()
+    assert stack.info()["ok"] == there.sum()
+    assert set(stack.failures) == {"0001.png", "0009.png"}
+    assert len(stack.xy(allow_partial=True)[0]) == there.sum()
+    xarray = pytest.importorskip("xarray")
+    assert xarray is not None
+    np.testing.assert_array_equal(stack.to_xarray()["ok"].values, there)
+
+
+def test_ok_of_a_store_that_is_gone_on_with_is_that_of_what_is_there(tmp_path: Path) -> None:
+    folder = save_large(tmp_path / "large", bad=None)
+    run(folder, {"block": 64, "batch": 2}, {"large": LARGE})
+
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            def call(*_: Any) -> None:
+                if name == "update":
+                    raise FeatpipeError("stopped by the test")
+
+            return call
+
+    tifffile.imwrite(folder / "c.tif", np.random.default_rng(3).random((180, 200)).astype("f4"), tile=(16, 16))
+    with pytest.raises(FeatpipeError, match="stopped by the test"):
+        run(folder, {"block": 64, "batch": 2}, {"large": LARGE}, progress=Failing())
+    stack = featpipe.open(tmp_path / "out.zarr")
+    assert stack.status == "partial"
+    assert stack.ok.tolist()[2] is False
+    stored: Any = zarr.open_group(tmp_path / "out.zarr", mode="r")["ok"]
+    assert not stored[2]
