@@ -86,9 +86,9 @@ class Flaky:
             self._open[file] = os.fsdecode(path)
         return file
 
-    def os_close(self, file: int) -> None:
-        self._open.pop(file, None)
-        self._real["os.close"](file)
+    def os_close(self, fd: int) -> None:
+        self._open.pop(fd, None)
+        self._real["os.close"](fd)
 
     def os_read(self, file: int, length: int) -> bytes:
         path = self._open.get(file)

@@ -267,7 +267,7 @@ def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(IrregularFileError):
         SteadyFile(str(tmp_path / "a.png"))
-    with pytest.raises(Refused, match="is not a regular file"):
+    with pytest.raises(Refused, match="is a named pipe"):
         read_header(str(tmp_path / "a.png"), Images(path="x"))
 
 
