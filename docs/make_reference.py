@@ -267,8 +267,10 @@ def commands_page() -> str:
         (0, "Done; also when some images failed and may fail (`--max-failures`)."),
         (
             FAILED,
-            "The run failed after it had started, images could not be reached (run again), "
-            "or `verify` found something wrong.",
+            (
+                "The run failed after it had started, images could not be reached (run again), "
+                "or `verify` found something wrong."
+            ),
         ),
         (SpecError.exit_code, "The pipeline, the command or what it names is wrong; nothing was written."),
         (INTERRUPTED, "Interrupted: run the command again and it goes on."),
