@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +118,14 @@ class _Run:
     def plan(self) -> Plan:
         return self.work.plan
 
+    @cached_property
+    def maps_of(self) -> Mapping[int, list[int]]:
+        """Return the task's maps by the node whose output they are."""
+        found: dict[int, list[int]] = {}
+        for i in self.task.maps:
+            found.setdefault(self.plan.maps[i].node, []).append(i)
+        return found
+
     def receipt(self) -> Receipt:
         count = self.task.images.length
         return Receipt(
@@ -185,9 +193,9 @@ class _Run:
             self._fail(_failure(image, error), owned)
             return
         for node, values in self._timed(run_schedule(plan.program, schedule, {ROOT: pixels})):
-            for i, spans in owned.items():
-                if plan.maps[i].node == node:
-                    self._write(i, image, spans, values)
+            for i in self.maps_of[node]:
+                if i in owned:
+                    self._write(i, image, owned[i], values)
 
     def _timed(self, maps: Iterator[tuple[int, Float32]]) -> Iterator[tuple[int, Float32]]:
         """Pass maps through; the time taken to make them, less the reading within, is ``compute``."""
@@ -271,9 +279,7 @@ class _Run:
         return shards
 
     def _gather(self, shards: dict[int, npt.NDArray[np.floating]], node: int, rows: list[int], values: Float32) -> None:
-        for i in self.task.maps:
-            if self.plan.maps[i].node != node:
-                continue
+        for i in self.maps_of[node]:
             if i in shards:
                 first = rows[0] - self.task.images.start
                 run = rows[-1] - rows[0] + 1 == len(rows)

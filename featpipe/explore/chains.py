@@ -40,7 +40,7 @@ class Chain:
     """The part of one branch at one scale that can be computed."""
 
     program: Program
-    shapes: dict[int, tuple[int, int]]
+    shapes: Mapping[int, tuple[int, int]]
     problems: list[Problem]
     """What is wrong from there on."""
 

@@ -58,7 +58,7 @@ class _Seen:
 
     program: Program
     keys: dict[int, str]
-    shapes: dict[int, tuple[int, int]]
+    shapes: Mapping[int, tuple[int, int]]
     image: Example
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import lcm
@@ -25,6 +26,7 @@ from featpipe.plan.schedule import (
     make_schedule,
     map_bytes,
     node_shapes,
+    path_shapes,
     peak_bytes,
     stream_schedule,
     whole,
@@ -84,7 +86,7 @@ class Budget:
         return (asked[0], asked[1]) if asked is not None else self.kept.block
 
     @cached_property
-    def shapes(self) -> dict[int, Shape]:
+    def shapes(self) -> Mapping[int, Shape]:
         return node_shapes(self.program, self.collection.shape)
 
     @property
@@ -139,11 +141,11 @@ class Budget:
 
     def flops(self) -> int:
         """Return the operations of the whole run."""
-        return sum(self._image_flops(shape) * count for shape, count in self._sizes())
+        return sum(self._image_flops(shape) * count for shape, count in self._sizes)
 
     def seconds(self) -> float:
         """Return the nominal time of the whole run on one thread."""
-        return sum(image_seconds(self.program, shape) * count for shape, count in self._sizes())
+        return sum(image_seconds(self.program, shape) * count for shape, count in self._sizes)
 
     def output_bytes(self, maps: tuple[MapPlan, ...]) -> int:
         """Return the bytes of all features before compression; rows of unreadable images included."""
@@ -152,10 +154,12 @@ class Budget:
             if a_map.stacked:
                 total += len(self.collection) * self._stored(a_map.node, whole(self.shapes[a_map.node]))
             else:
-                for shape, count in self._sizes():
-                    total += count * self._stored(a_map.node, whole(node_shapes(self.program, shape)[a_map.node]))
+                for shape, count in self._sizes:
+                    one = path_shapes(self.program, shape, a_map.node)[a_map.node]
+                    total += count * self._stored(a_map.node, whole(one))
         return total
 
+    @cached_property
     def _sizes(self) -> list[tuple[Shape, int]]:
         readable = self.collection.heights > 0
         pairs = np.stack([self.collection.heights[readable], self.collection.widths[readable]], axis=1)

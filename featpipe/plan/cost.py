@@ -6,6 +6,8 @@ depend on the machine that planned them; a real core may take half as long, or t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from featpipe.plan.program import ROOT, CombineOp, ConvolveOp, GridOp, LocallyConnectedOp, PoolOp, Program
 from featpipe.plan.schedule import Shape, node_shapes
 
@@ -46,7 +48,7 @@ def node_parameters(program: Program, node: int, outputs: int) -> int:
     return sum(group.weights.size for group in op.groups) if isinstance(op, ConvolveOp) else 0
 
 
-def node_seconds(program: Program, node: int, shapes: dict[int, Shape]) -> float:
+def node_seconds(program: Program, node: int, shapes: Mapping[int, Shape]) -> float:
     """Return the nominal time of a node's whole map on one core, for maps of these shapes."""
     this = program.nodes[node]
     outputs = shapes[node][0] * shapes[node][1]
@@ -64,7 +66,7 @@ def node_seconds(program: Program, node: int, shapes: dict[int, Shape]) -> float
     return direct / DIRECT_FLOPS + separable / SEPARABLE_FLOPS + values / VALUES
 
 
-def _histogram_seconds(program: Program, node: int, shapes: dict[int, Shape]) -> float:
+def _histogram_seconds(program: Program, node: int, shapes: Mapping[int, Shape]) -> float:
     this = program.nodes[node]
     outputs = shapes[node][0] * shapes[node][1]
     samples = shapes[this.parent][0] * shapes[this.parent][1]

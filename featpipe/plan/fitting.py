@@ -15,8 +15,7 @@ from featpipe.errors import Location, PlanError, Problem, key_path
 from featpipe.kernels.fitted import FittedBank, read_learned_bank
 from featpipe.plan.collection import Collection
 from featpipe.plan.model import Plan
-from featpipe.plan.program import ROOT
-from featpipe.plan.schedule import node_shapes
+from featpipe.plan.schedule import path_shapes
 from featpipe.spec.fits import FitBank, LearnedBank
 from featpipe.spec.layers import Convolve
 
@@ -210,6 +209,6 @@ def map_shapes(plan: Plan, request: FitRequest) -> dict[int, tuple[int, int]]:
     for image in np.flatnonzero(plan.collection.heights > 0).tolist():
         size = plan.shape(image)
         if size not in known:
-            known[size] = size if request.node == ROOT else node_shapes(plan.program, size)[request.node]
+            known[size] = path_shapes(plan.program, size, request.node)[request.node]
         shapes[image] = known[size]
     return shapes

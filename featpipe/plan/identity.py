@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.errors import Location
 from featpipe.geometry.axis import Span
 from featpipe.kernels.positions import GivenKernels
 from featpipe.plan.collection import Collection
@@ -104,7 +105,14 @@ class Identities:
 
     def _fits_of(self, a_map: MapPlan) -> list[FitRequest]:
         """Return the fits that a map's branch asks for."""
-        return [one for one in self.plan.program.fits if one.location[:2] == ("features", a_map.branch)]
+        return self._by_branch.get(("features", a_map.branch), [])
+
+    @cached_property
+    def _by_branch(self) -> dict[Location, list[FitRequest]]:
+        found: dict[Location, list[FitRequest]] = {}
+        for one in self.plan.program.fits:
+            found.setdefault(one.location[:2], []).append(one)
+        return found
 
 
 def input_digest(collection: Collection, images: Span) -> str:

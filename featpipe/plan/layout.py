@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import ceil_div, cells
 from featpipe.plan.model import ArrayPlan, MapPlan, Plan
 from featpipe.plan.program import ROOT, GridOp, Program
-from featpipe.plan.schedule import Shape, node_shapes
+from featpipe.plan.schedule import Shape, node_shapes, path_shapes
 
 CHUNK_BYTES = 2 << 20
 """What one read brings: a few images, or a part of a large one."""
@@ -29,10 +29,11 @@ def array_plan(plan: Plan, map_index: int, image: int) -> ArrayPlan:
     """Return the array that holds a map of a readable image."""
     a_map = plan.maps[map_index]
     shape = plan.shape(image)
-    height, width = node_shapes(plan.program, shape)[a_map.node]
+    shapes = path_shapes(plan.program, shape, a_map.node)
+    height, width = shapes[a_map.node]
     features = len(a_map.features)
     relative = a_map.stacked and not plan.collection.uniform
-    y, x = (positions(plan.program, a_map.node, shape, axis, relative=relative) for axis in (0, 1))
+    y, x = (_positions(plan.program, a_map.node, shapes, axis, relative=relative) for axis in (0, 1))
     if not relative:
         y, x = y + plan.collection.origin[0], x + plan.collection.origin[1]
     item = np.dtype(plan.pipeline.store.dtype).itemsize
@@ -128,9 +129,15 @@ def positions(program: Program, node: int, image: Shape, axis: int, *, relative:
     -------
     (length,) float64
     """
-    length = node_shapes(program, image)[node][axis]
+    return _positions(program, node, path_shapes(program, image, node), axis, relative=relative)
+
+
+def _positions(
+    program: Program, node: int, shapes: Mapping[int, Shape], axis: int, *, relative: bool
+) -> npt.NDArray[np.float64]:
+    length = shapes[node][axis]
     if node == ROOT:
-        return np.arange(image[axis], dtype=np.float64)
+        return np.arange(length, dtype=np.float64)
     this = program.nodes[node]
     if this.windows is not None:
         window = this.windows[axis]
@@ -138,9 +145,9 @@ def positions(program: Program, node: int, image: Shape, axis: int, *, relative:
     if isinstance(this.op, GridOp):
         if relative:
             return (np.arange(length) + 0.5) / length
-        above = positions(program, this.parent, image, axis, relative=False)
+        above = _positions(program, this.parent, shapes, axis, relative=False)
         return np.array([(above[cell.start] + above[cell.stop - 1]) / 2 for cell in cells(len(above), length)])
-    above = positions(program, this.parent, image, axis, relative=relative)
+    above = _positions(program, this.parent, shapes, axis, relative=relative)
     sweep = this.sweeps[axis]
     index = sweep.window.centre(0) + np.arange(length) * sweep.stride
     step = (above[-1] - above[0]) / (len(above) - 1) if len(above) > 1 else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -101,7 +101,7 @@ def refuse_unequal_images(program: Program, collection: Collection) -> None:
             raise _problem(node.location, what, "Set images.size.")
 
 
-def weight_bytes(program: Program, shapes: dict[int, tuple[int, int]]) -> int:
+def weight_bytes(program: Program, shapes: Mapping[int, tuple[int, int]]) -> int:
     """Return what the kernels of a program take, in bytes, those that are laid out for the loops beside the given."""
     total = 0
     for i, node in enumerate(program.nodes):

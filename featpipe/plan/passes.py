@@ -102,6 +102,14 @@ def _goes_on(node: Node, taken: int) -> bool:
     return False
 
 
+def _root(joined: list[int], unit: int) -> int:
+    """Return the unit that one has become part of."""
+    while joined[unit] != unit:
+        joined[unit] = joined[joined[unit]]
+        unit = joined[unit]
+    return unit
+
+
 class _Units:
     """What a pass begins with, gathered to units that a panel must hold whole: kernels, or all features of a map."""
 
@@ -140,7 +148,7 @@ class _Units:
                 return False
             joined = list(range(len(self.pieces)))
             self._join(self.of_feature, joined)
-            self.of_feature = [joined[unit] for unit in self.of_feature[: len(node.features)]]
+            self.of_feature = [_root(joined, unit) for unit in self.of_feature[: len(node.features)]]
         elif isinstance(node.op, FoldOp):
             groups = [[self.of_feature[member] for member in group] for group in fold_groups(node.op)]
             if any(len({self.places[unit] for unit in group}) > 1 for group in groups):
@@ -148,16 +156,16 @@ class _Units:
             joined = list(range(len(self.pieces)))
             for group in groups:
                 self._join(group, joined)
-            self.of_feature = [joined[group[0]] for group in groups]
+            self.of_feature = [_root(joined, group[0]) for group in groups]
         return True
 
     def _join(self, units: Sequence[int], joined: list[int]) -> None:
-        """Make one unit of several; ``joined`` tells which unit each has become part of."""
-        first, *others = sorted({joined[unit] for unit in units})
+        """Make one unit of several; ``joined`` tells which unit each has become part of, or leads there."""
+        first, *others = sorted({_root(joined, unit) for unit in units})
         for other in others:
             self.pieces[first] += self.pieces[other]
             self.pieces[other] = []
-            joined[:] = [first if unit == other else unit for unit in joined]
+            joined[other] = first
 
     def panels(self) -> tuple[Panel, ...]:
         """Return the panels of a pass of the layers so far."""

@@ -10,10 +10,11 @@ wanted maps, those that several nodes read, and those that a convolution reads::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from featpipe.caches import Cache
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import TILE
 from featpipe.plan.passes import Pass, split_passes
@@ -56,7 +57,7 @@ class Segment:
 class Schedule:
     """What to compute for one block, in order."""
 
-    shapes: dict[int, Shape]
+    shapes: Mapping[int, Shape]
     """Samples along y and x of every node's whole map."""
     needs: dict[int, Spans]
     """Samples computed (or, of the given maps, read) of every active node."""
@@ -70,10 +71,24 @@ class Schedule:
         return {segment.source: i for i, segment in enumerate(self.segments)}
 
 
-def node_shapes(program: Program, image: Shape) -> dict[int, Shape]:
+_SHAPES: Cache[Mapping[int, Shape]] = Cache(16)
+"""By the image's shape: those of a batch are alike."""
+
+
+def node_shapes(program: Program, image: Shape) -> Mapping[int, Shape]:
     """Return the shape (y, x) of every node's map for an image of this shape; 0 or less where a window does not fit."""
+    return _SHAPES.get(program, image, lambda: _shapes_of(program, image, range(len(program.nodes))))
+
+
+def path_shapes(program: Program, image: Shape, node: int) -> Mapping[int, Shape]:
+    """Return the same of the nodes on the way to one, which are few where a program has many branches."""
+    return _shapes_of(program, image, program.path(node))
+
+
+def _shapes_of(program: Program, image: Shape, nodes: Iterable[int]) -> Mapping[int, Shape]:
     shapes = {ROOT: image}
-    for i, node in enumerate(program.nodes):
+    for i in nodes:
+        node = program.nodes[i]
         above = shapes[node.parent]
         if isinstance(node.op, GridOp):
             rows, cols = node.op.grid
@@ -122,9 +137,7 @@ def make_schedule(
     shapes = node_shapes(program, image)
     needs: dict[int, Spans] = dict(wants)
     readers: dict[int, list[int]] = {}
-    for i in range(len(program.nodes) - 1, -1, -1):
-        if i not in needs or i in given:
-            continue
+    for i in _active(program, wants, given):
         parent = program.nodes[i].parent
         if isinstance(program.nodes[i].op, GridOp):
             spans = regions.setdefault(i, whole(shapes[parent]))
@@ -142,10 +155,21 @@ def make_schedule(
     for i in sorted(needs):
         if i in kept and i not in given:
             nodes = [i]
-            while program.nodes[nodes[0]].parent not in kept:
-                nodes.insert(0, program.nodes[nodes[0]].parent)
-            segments.append(Segment(program.nodes[nodes[0]].parent, tuple(nodes)))
+            while program.nodes[nodes[-1]].parent not in kept:
+                nodes.append(program.nodes[nodes[-1]].parent)
+            segments.append(Segment(program.nodes[nodes[-1]].parent, tuple(nodes[::-1])))
     return Schedule(shapes, needs, dict(wants), tuple(segments), regions)
+
+
+def _active(program: Program, wants: Iterable[int], given: frozenset[int]) -> list[int]:
+    """Return the nodes that lead from what is given to what is wanted, children first."""
+    active: set[int] = set()
+    for wanted in wants:
+        node = wanted
+        while node != ROOT and node not in given and node not in active:
+            active.add(node)
+            node = program.nodes[node].parent
+    return sorted(active, reverse=True)
 
 
 def pooled_spans(program: Program, schedule: Schedule, segment: Segment) -> Spans:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,17 @@ def plan_facts(plan: Plan, there: Mapping[str, Any] | None = None) -> Facts:
     ``most`` give each axis's range.
     """
     memory = plan.memory
+    sizes = _sizes(plan)
+    saved = _saved(plan)
     return {
         "images": collection_facts(plan.collection, plan.pipeline.images.path),
-        "branches": [_branch_facts(plan, a_map) for a_map in plan.maps if _is_last(a_map)],
+        "branches": [
+            _branch_facts(plan, a_map, saved[a_map.branch, a_map.scale]) for a_map in plan.maps if _is_last(a_map)
+        ],
         "store": {
             "path": plan.pipeline.store.path,
             "dtype": plan.pipeline.store.dtype,
-            "maps": [_map_facts(plan, index) for index in range(len(plan.maps))],
+            "maps": [_map_facts(plan, index, sizes) for index in range(len(plan.maps))],
             "bytes": plan.output_bytes,
             **({"there": ""} if there is None else there),
         },
@@ -82,13 +86,29 @@ def _is_last(a_map: MapPlan) -> bool:
     return a_map.name == f"{a_map.branch}/scale{a_map.scale}"
 
 
-def _branch_facts(plan: Plan, a_map: MapPlan) -> Facts:
+def _saved(plan: Plan) -> dict[tuple[str, int], dict[int, str]]:
+    """Return the maps that every branch stores at a scale: their nodes, and their names."""
+    saved: dict[tuple[str, int], dict[int, str]] = {}
+    for a_map in plan.maps:
+        saved.setdefault((a_map.branch, a_map.scale), {})[a_map.node] = a_map.name
+    return saved
+
+
+def _sizes(plan: Plan) -> list[tuple[int, int]]:
+    """Return the first image of every size, and how many are of that size."""
+    counts: Counter[tuple[int, int]] = Counter()
+    first: dict[tuple[int, int], int] = {}
+    for image in np.flatnonzero(plan.collection.heights > 0).tolist():
+        shape = plan.shape(image)
+        counts[shape] += 1
+        first.setdefault(shape, image)
+    return [(first[shape], count) for shape, count in counts.items()]
+
+
+def _branch_facts(plan: Plan, a_map: MapPlan, saved: Mapping[int, str]) -> Facts:
     seen = plan.collection.heights > 0
     smallest = int(plan.collection.heights[seen].min()), int(plan.collection.widths[seen].min())
     least, most = node_shapes(plan.program, smallest), node_shapes(plan.program, plan.collection.shape)
-    saved = {
-        other.node: other.name for other in plan.maps if other.branch == a_map.branch and other.scale == a_map.scale
-    }
     layers = []
     for i in plan.program.path(a_map.node):
         node = plan.program.nodes[i]
@@ -112,18 +132,12 @@ def _branch_facts(plan: Plan, a_map: MapPlan) -> Facts:
     return {"branch": a_map.branch, "scale": a_map.scale, "map": a_map.name, "layers": layers}
 
 
-def _map_facts(plan: Plan, index: int) -> Facts:
+def _map_facts(plan: Plan, index: int, sizes: Sequence[tuple[int, int]]) -> Facts:
     """Return the arrays and shards of a map; of many arrays, the largest."""
     a_map = plan.maps[index]
     item = np.dtype(plan.pipeline.store.dtype).itemsize
-    shapes: Counter[tuple[int, int]] = Counter()
-    first: dict[tuple[int, int], int] = {}
-    for image in np.flatnonzero(plan.collection.heights > 0):
-        shapes[plan.shape(int(image))] += 1
-        first.setdefault(plan.shape(int(image)), int(image))
-        if a_map.stacked:
-            break
-    arrays = [(array_plan(plan, index, first[shape]), count) for shape, count in shapes.items()]
+    one_each = [(sizes[0][0], 1)] if a_map.stacked else sizes
+    arrays = [(array_plan(plan, index, image), count) for image, count in one_each]
     largest = max((array for array, _ in arrays), key=lambda array: int(np.prod(array.shape)))
     written = np.minimum(largest.shard, largest.shape)
     return {
