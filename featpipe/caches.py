@@ -30,7 +30,7 @@ class Cache(Generic[Value]):
         self._entries: WeakKeyDictionary[Any, dict[Hashable, Value]] = WeakKeyDictionary()
         self._adding = Lock()
 
-    def get(self, owner: object, key: Hashable, make: Callable[[], Value]) -> Value:
+    def get(self, owner: object, key: Hashable, make: Callable[[], Value], most: int | None = None) -> Value:
         """Return the value of a key, made on first use; two threads that ask at once may both make it.
 
         Parameters
@@ -39,6 +39,8 @@ class Cache(Generic[Value]):
             Compared by identity, and referred to weakly.
         key : hashable
         make : callable
+        most : int, optional
+            For an object that has so many values in use at once, instead of the cache's own.
         """
         entries = self._entries.get(owner)
         if entries is None:
@@ -46,7 +48,8 @@ class Cache(Generic[Value]):
                 entries = self._entries.setdefault(owner, {})
         found = entries.get(key)
         if found is None:
-            if self.most is not None and len(entries) >= self.most:
+            limit = self.most if most is None else most
+            if limit is not None and len(entries) >= limit:
                 entries.clear()
             found = entries.setdefault(key, make())
         return found

@@ -113,7 +113,8 @@ def _run_panels(program: Program, one: Pass, strip: Strip, out: Float32, top: in
 def _geometry(program: Program, one: Pass, strip: Strip, top: int, cells: CellPool | None) -> _Geometry:
     """Return all that does not depend on pixels; asked again for a like strip, return the same."""
     key = (one.nodes, strip.have, strip.spans, strip.shapes, strip.block.shape[1:], top, cells is None)
-    return _GEOMETRIES.get(program, key, lambda: _Geometry(program, one, strip, top, cells))
+    most = max(GEOMETRIES, len(program.nodes))  # one shape's, where there are many branches
+    return _GEOMETRIES.get(program, key, lambda: _Geometry(program, one, strip, top, cells), most)
 
 
 def _pooling(nodes: list[Node], strip: Strip, top: int, cells: CellPool | None) -> tuple[Pooling, Spans]:
@@ -256,8 +257,9 @@ class _Geometry:
         return chosen
 
 
-_GEOMETRIES: Cache[_Geometry] = Cache(64)
-"""Of strips: the images of a batch are alike, those of a collection often."""
+GEOMETRIES = 64
+"""Strips whose numbers are kept at least: the images of a batch are alike, those of a collection often."""
+_GEOMETRIES: Cache[_Geometry] = Cache(GEOMETRIES)
 NO_SUMS = Sums(
     weights=NO_FLOATS,
     tiles=NO_COUNTS,

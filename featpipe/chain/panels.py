@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from featpipe.caches import Cache
 from featpipe.kernels.convolve import DirectKernels, lay_out_kernels
+from featpipe.kernels.factors import Factors
 from featpipe.kernels.pointwise import ENCODERS
 from featpipe.kernels.rows import freeze
 from featpipe.kernels.separable import SeparableKernels, lay_out_factors
@@ -65,10 +67,12 @@ def lay_out(program: Program, one: Pass) -> tuple[LaidOut, ...]:
 def _lay_out_all(program: Program, one: Pass) -> tuple[LaidOut, ...]:
     nodes = [program.nodes[node] for node in one.nodes]
     inputs = program.width(nodes[0].parent)
-    return tuple(_lay_out(panel, nodes, inputs) for panel in one.panels)
+    groups = {id(panel.group): panel.group for panel in one.panels if panel.group is not None}
+    parts = {i: {part.members: part for part in group.factors} for i, group in groups.items()}
+    return tuple(_lay_out(panel, nodes, inputs, parts.get(id(panel.group), {})) for panel in one.panels)
 
 
-def _lay_out(panel: Panel, nodes: Sequence[Node], inputs: int) -> LaidOut:
+def _lay_out(panel: Panel, nodes: Sequence[Node], inputs: int, parts: Mapping[tuple[int, ...], Factors]) -> LaidOut:
     op, members = nodes[0].op, panel.members
     if panel.group is None:
         stages, after = _follow(members, inputs, nodes)
@@ -76,8 +80,7 @@ def _lay_out(panel: Panel, nodes: Sequence[Node], inputs: int) -> LaidOut:
     assert isinstance(op, ConvolveOp)
     kernels: DirectKernels | SeparableKernels
     if panel.group.factors:
-        by_members = {part.members: part for part in panel.group.factors}
-        kernels = lay_out_factors([by_members[piece] for piece in panel.pieces])
+        kernels = lay_out_factors([parts[piece] for piece in panel.pieces])
     else:
         kernels = lay_out_kernels(panel.group.weights[members], pooled=isinstance(nodes[-1].op, (PoolOp, GridOp)))
     lanes = kernels.features - len(members)
@@ -125,11 +128,20 @@ def _follow(features: list[int], width: int, nodes: Sequence[Node]) -> tuple[Sta
                 )
             case FoldOp(by=by):
                 at = {feature: i for i, feature in enumerate(features)}
-                groups = {g: group for g, group in enumerate(fold_groups(node.op)) if group[0] in at}
-                stages.fold(by, [[at[member] for member in group] for group in groups.values()])
-                features = list(groups)
+                first = _GROUPS.get(node.op, "first", partial(_groups_by_first, node.op))
+                groups = sorted(first[feature] for feature in features if feature in first)
+                stages.fold(by, [[at[member] for member in group] for _, group in groups])
+                features = [g for g, _ in groups]
         width = len(node.features)
     return stages, features
+
+
+_GROUPS: Cache[dict[int, tuple[int, list[int]]]] = Cache()
+
+
+def _groups_by_first(op: FoldOp) -> dict[int, tuple[int, list[int]]]:
+    """Return the number and the features of each group, by its first feature."""
+    return {group[0]: (g, group) for g, group in enumerate(fold_groups(op))}
 
 
 def _runs(features: Sequence[int]) -> Int64:

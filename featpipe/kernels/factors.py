@@ -22,6 +22,8 @@ Float64 = npt.NDArray[np.float64]
 
 NEGLIGIBLE = 3e-7
 """Singular values below this share of the largest are left out: kernels written in float32 carry noise of that size."""
+NEAR = 1 - 1e-6
+"""Share of a kernel's foremost column that lies among those which span it, at least; far below what noise takes."""
 GAIN = 2.0
 """Two passes must save this factor of multiply-adds, for they keep the registers less busy than one."""
 CORE_GAIN = 1.25
@@ -72,16 +74,18 @@ def factorise(kernels: Float64) -> tuple[Factors, ...]:
         Holding every kernel once; empty where one pass costs less.
     """
     parts: list[list[int]] = []
-    columns: list[Float64] = []
+    spans = _Spans(kernels.shape[1])
     for i, kernel in enumerate(kernels):
-        for part, span in zip(parts, columns, strict=True):
-            if _spans(span, kernel):
-                part.append(i)
+        own = _span(kernel)
+        for part in spans.near(own[:, 0] if kernel.any() else None):
+            if own.shape == spans.columns[part].shape and _spans(spans.columns[part], kernel):
+                parts[part].append(i)
                 break
         else:
             parts.append([i])
-            columns.append(_span(kernel))
-    factors = tuple(_factorise(kernels[part], span, tuple(part)) for part, span in zip(parts, columns, strict=True))
+            spans.add(own)
+    pairs = zip(parts, spans.columns, strict=True)
+    factors = tuple(_factorise(kernels[part], span, tuple(part)) for part, span in pairs)
     return factors if sum(part.multiplies for part in factors) * GAIN <= kernels.size else ()
 
 
@@ -92,9 +96,39 @@ def _span(matrix: Float64) -> Float64:
 
 
 def _spans(columns: Float64, kernel: Float64) -> bool:
-    """Tell whether orthonormal columns span those of a kernel, and it needs no fewer."""
+    """Tell whether orthonormal columns span those of a kernel."""
     rest = kernel - columns @ (columns.T @ kernel)
-    return bool(np.linalg.norm(rest) <= NEGLIGIBLE * np.linalg.norm(kernel)) and _span(kernel).shape == columns.shape
+    return bool(np.linalg.norm(rest) <= NEGLIGIBLE * np.linalg.norm(kernel))
+
+
+class _Spans:
+    """The columns of all parts so far, side by side: which of them may span a kernel's is one product."""
+
+    def __init__(self, length: int) -> None:
+        self.columns: list[Float64] = []
+        self._rows = np.empty((64, length))
+        self._starts = np.empty(64, np.int64)
+        self._used = 0
+
+    def add(self, columns: Float64) -> None:
+        """Take on the columns of another part."""
+        many = columns.shape[1]
+        while self._used + many > len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        if len(self.columns) == len(self._starts):
+            self._starts = np.concatenate([self._starts, np.empty_like(self._starts)])
+        self._rows[self._used : self._used + many] = columns.T
+        self._starts[len(self.columns)] = self._used
+        self.columns.append(columns)
+        self._used += many
+
+    def near(self, direction: Float64 | None) -> list[int]:
+        """Return the parts whose columns span a unit vector but for noise; all parts where there is none."""
+        if direction is None or not self.columns:
+            return list(range(len(self.columns)))
+        along = np.square(self._rows[: self._used] @ direction)
+        found: list[int] = np.flatnonzero(np.add.reduceat(along, self._starts[: len(self.columns)]) >= NEAR).tolist()
+        return found
 
 
 def _factorise(kernels: Float64, columns: Float64, members: tuple[int, ...]) -> Factors:

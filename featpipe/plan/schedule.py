@@ -253,7 +253,8 @@ def peak_bytes(program: Program, schedule: Schedule, images: int) -> dict[str, i
     """Return the bytes a block holds at its worst moment, by what they hold: input, maps, strips."""
     last = schedule.last_use()
     size = {node: images * map_bytes(program, node, schedule.needs[node]) for node in schedule.needs}
-    live = {node for node in last if node not in {segment.end for segment in schedule.segments}}
+    made = {segment.end for segment in schedule.segments}
+    live = {node for node in last if node not in made}
     worst = {"input": sum(size[node] for node in live), "maps": 0, "strips": 0}
     for i, segment in enumerate(schedule.segments):
         live.add(segment.end)

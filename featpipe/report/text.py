@@ -26,13 +26,16 @@ from featpipe.report.units import (
 )
 
 Facts = Mapping[str, Any]
+SHOWN = 100
+"""Branches and maps that a plan's text shows: nobody reads thousands of tables, and they take long to lay out."""
 
 
 def render_plan(facts: Facts) -> RenderableType:
     """Return a plan for people."""
     facts = printable_facts(facts)
     parts: list[RenderableType] = [section("Images", _images(facts["images"]))]
-    parts += [_layers(branch, facts["store"]["dtype"]) for branch in facts["branches"]]
+    parts += [_layers(branch, facts["store"]["dtype"]) for branch in facts["branches"][:SHOWN]]
+    parts += [Text(more, style="dim") for more in _more(facts["branches"], "branches and scales")]
     parts += [_maps(facts["store"]), section("Run", _run(facts)), section("Memory", _memory(facts["memory"]))]
     if facts["notes"]:
         parts.append(section("Notes", facts["notes"]))
@@ -110,6 +113,12 @@ def render_bank(bank: Facts) -> RenderableType:
 # -- the parts ---------------------------------------------------------------------------------------------------------
 
 
+def _more(of: Sequence[Any], what: str) -> Iterator[str]:
+    """Yield what is said of those that are not shown."""
+    if len(of) > SHOWN:
+        yield f"… and {len(of) - SHOWN:,} more {what}; --json tells of all."
+
+
 def _images(images: Facts) -> Iterator[str]:
     yield images["path"]
     sizes = shape_text(images["least"], images["most"])
@@ -185,7 +194,7 @@ def _maps(store: Facts) -> RenderableType:
             bytes_text(one["shard_bytes"]),
             bytes_text(one["bytes"]),
         ]
-        for one in store["maps"]
+        for one in store["maps"][:SHOWN]
     )
     table = Fitting(
         ("map", "shape", "shards", "shard", "size", "total"),
@@ -196,7 +205,10 @@ def _maps(store: Facts) -> RenderableType:
     )
     parts: list[RenderableType] = [titled("Store", f"{store['path']}, {store['dtype']}", table)]
     apart = [one["map"] for one in store["maps"] if not one["stacked"]]
-    notes = [f"An array for each image, as the images differ in size: {', '.join(apart)}."] if apart else []
+    notes = list(_more(store["maps"], "maps"))
+    if apart:
+        more = f" and {len(apart) - SHOWN:,} more" if len(apart) > SHOWN else ""
+        notes.append(f"An array for each image, as the images differ in size: {', '.join(apart[:SHOWN])}{more}.")
     parts += [Padding(Text(note), (0, 0, 0, 2)) for note in (*notes, store["there"]) if note]
     return Group(*parts)
 
