@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def ingest_images(file: Path, target: Path, overrides: Sequence[str], *, quiet: bool) -> RenderableType:
     """Decode a pipeline's images into a zarr, and return what to say about it."""
-    from featpipe.images.ingest import ingest
+    from featpipe.run.ingest import ingest
 
     pipeline, source = load_pipeline(file, overrides)
     if target.suffix != ".zarr":

@@ -1,9 +1,7 @@
-"""Decoding a collection once, into a zarr that later runs read instead of the files."""
+"""Writing a collection, decoded, as a zarr group that later runs read instead of the files."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.errors import ImageError, Problem, StoreError
+from featpipe.errors import ImageError
 from featpipe.geometry.grid import ceil_div, cut
 from featpipe.images import arrays
 from featpipe.images.arrays import INGESTED
@@ -23,7 +21,6 @@ from featpipe.images.media import open_medium
 from featpipe.images.reader import Reader, open_reader
 from featpipe.images.refusal import image_error, source_error
 from featpipe.images.region import region_shape
-from featpipe.images.scan import scan
 from featpipe.images.values import recolour
 from featpipe.plan.collection import Collection
 from featpipe.spec.pipeline import Images
@@ -51,52 +48,14 @@ class IngestReport:
     """Path of each image that could not be read, and why."""
 
 
-def ingest(images: Images, target: Path, progress: Progress | None = None) -> IngestReport:
-    """Decode every image once and write them as one zarr group, which ``scan`` reads as it read the files.
-
-    8- and 16-bit images whose values the options leave as they are stay integers, everything else is stored as the
-    float32 that the chain would see. Either way a run on the result, with the same options, gives the same bits.
-
-    Parameters
-    ----------
-    images : Images
-        All images must come out with one shape.
-    target : Path
-        Must not exist. It appears under its name when it is complete, never before.
-    progress : callable, optional
-        Called with images done and images in all.
-
-    Raises
-    ------
-    SourceError
-        If the collection cannot be read, or its shapes differ.
-    StoreError
-        If ``target`` exists or cannot be written.
-    """
-    if target.exists():
-        raise StoreError(Problem(str(target), "exists already.", "Remove it, or ingest to another path."))
-    collection = scan(images)
-    if not collection.uniform:
-        raise source_error("size", "the images differ in size, one array cannot hold them.", "Set images.size and fit.")
-    draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        report = _write(images, collection, draft, progress)
-        draft.rename(target)
-    except OSError as error:
-        what = f"cannot be written ({error.strerror or error})."
-        raise StoreError(Problem(str(target), what, "Free some space, or ingest to another path.")) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return IngestReport(target, report.shape, report.dtype, report.bytes, report.failed)
-
-
-def _write(images: Images, collection: Collection, draft: Path, progress: Progress | None) -> IngestReport:
+def write_ingested(images: Images, collection: Collection, target: Path, progress: Progress | None) -> IngestReport:
+    """Decode every image of a collection of one shape, and write them as one zarr group."""
     import zarr
 
     reader = open_reader(images, collection)
     dtype = _stored_dtype(images, collection)
     shape = (len(collection), *collection.shape, len(collection.channels))
-    group = zarr.create_group(str(draft), zarr_format=3)
+    group = zarr.create_group(str(target), zarr_format=3)
     array = _create(group, shape, dtype)
     failed: dict[int, str] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -115,8 +74,8 @@ def _write(images: Images, collection: Collection, draft: Path, progress: Progre
     if len(failed) == len(collection):
         raise source_error("path", f"none of the {len(collection):,} images can be read ({failed[0]}).")
     _describe(group, images, collection, failed)
-    size = sum(file.stat().st_size for file in draft.rglob("*") if file.is_file())
-    return IngestReport(draft, shape, str(dtype), size, {collection.paths[row]: why for row, why in failed.items()})
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    return IngestReport(target, shape, str(dtype), size, {collection.paths[row]: why for row, why in failed.items()})
 
 
 def _fill(reader: Reader, row: int, out: npt.NDArray[Any]) -> str:

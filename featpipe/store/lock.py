@@ -37,7 +37,7 @@ from featpipe.store.fence import (
     lock_keys,
     read_lock,
 )
-from featpipe.store.place import Place
+from featpipe.store.place import LocalPlace, Place
 
 BEAT = 5.0
 """Seconds between two signs of life."""
@@ -108,6 +108,13 @@ class StoreLock:
     def fence(self) -> Fence:
         """The fence that goes with every write."""
         return Fence(self.name, self.place, self.generation, self.token)
+
+    @property
+    def drafts(self) -> Path:
+        """The directory in which who holds the lock makes what is renamed into place later."""
+        assert isinstance(self.fenced, LocalPlace)
+        assert self.fenced.drafts is not None
+        return self.fenced.drafts
 
     def holder(self) -> Facts | None:
         """Return who holds the lock, and since when; None where nobody does."""

@@ -14,9 +14,10 @@ from PIL import Image
 from featpipe.errors import ImageError, SourceError, StoreError
 from featpipe.geometry.axis import Span
 from featpipe.images import ingest as module
-from featpipe.images.ingest import IngestReport, ingest
+from featpipe.images.ingest import IngestReport
 from featpipe.images.reader import open_reader
 from featpipe.images.scan import scan
+from featpipe.run.ingest import ingest
 from featpipe.spec.pipeline import Images, RandomSplit
 
 RNG = np.random.default_rng(3)

@@ -11,10 +11,10 @@ import zarr
 from PIL import Image
 
 from featpipe.errors import ImageError, StoreError
-from featpipe.images.ingest import ingest
 from featpipe.images.reader import open_reader
 from featpipe.images.scan import scan
 from featpipe.run import default_resources, plan_run, run_plan
+from featpipe.run.ingest import ingest
 from featpipe.spec.load import parse_pipeline
 from featpipe.spec.pipeline import Images
 

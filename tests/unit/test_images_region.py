@@ -14,8 +14,8 @@ from PIL import Image
 import featpipe
 from featpipe.errors import SpecError
 from featpipe.geometry.axis import Span
-from featpipe.images.ingest import ingest
 from featpipe.run import default_resources, plan_run, run_plan
+from featpipe.run.ingest import ingest
 from featpipe.spec.load import parse_pipeline
 from featpipe.spec.pipeline import Images
 from tests.unit.reading import complaint, reader
