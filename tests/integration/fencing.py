@@ -19,6 +19,8 @@ from featpipe.store.place import Place, open_place
 from tests.integration.commands import wait_for
 
 CHILD = Path(__file__).with_name("fence_child.py")
+LAPSE = 0.4
+"""Seconds of silence after which a lock is taken over."""
 TAKEN = "the lock was taken from this run by process "
 Tree = dict[str, bytes]
 
@@ -43,8 +45,6 @@ class Scene:
     def __init__(self, folder: Path, store: str) -> None:
         self.folder = folder
         self.file = folder / "p.yaml"
-        self.lapse = 0.4
-        """Seconds of silence after which its runs take over a lock."""
         self.place: Place = open_place(store)
         np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (12, 48, 48), np.uint8))
         fit = {"convolve": {"bank": {"fit": "pca", "kernels": 4, "size": 3, "patches": 100}}}
@@ -73,9 +73,9 @@ class Scene:
             if path is not None:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def start(self, step: int = 0, *words: str) -> subprocess.Popen[str]:
+    def start(self, step: int = 0, *, lapse: float = LAPSE) -> subprocess.Popen[str]:
         """Start a run that stops before one of the steps that change the store."""
-        said = [sys.executable, *map(str, (CHILD, self.lapse, step, self.folder / "steps", "run", self.file, *words))]
+        said = [sys.executable, *map(str, (CHILD, lapse, step, self.folder / "steps", "run", self.file))]
         quiet = subprocess.DEVNULL
         return subprocess.Popen([*said, "-q", "--threads", "2"], stdout=quiet, stderr=subprocess.PIPE, text=True)
 
@@ -89,7 +89,7 @@ class Scene:
     def wait_until_stale(self) -> None:
         """Wait until the lock that is there has been silent for too long."""
         key = f"lock-{generations(self.place.beside)[-1]:08}.json"
-        wait_for(lambda: (self.place.beside.age(key) or 0) > self.lapse)
+        wait_for(lambda: (self.place.beside.age(key) or 0) > LAPSE)
 
 
 def wait_until_stopped(run: subprocess.Popen[str]) -> bool:
