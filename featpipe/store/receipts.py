@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -28,7 +27,7 @@ IDENTITY = tuple(field.name for field in fields(Identity))
 ROWS = ("map", "first", "last", "block_y", "block_x", *IDENTITY)
 SHARDS = ("key", "of_row", "bytes", "sha256")
 Block = tuple[int, int] | None
-_JOURNAL = re.compile(r"receipts-(\d{8})-[0-9a-f]+\.jsonl")
+_JOURNAL = re.compile(r"receipts-\d{8}-\d{4}\.jsonl")
 """Name of a journal; those of featpipe 0.1 have no generation."""
 
 
@@ -60,8 +59,8 @@ Receipts = dict[tuple[str, int, Block], Receipt]
 class Journal:
     """The receipts of a run, line by line, in a file beside the store.
 
-    Its name holds the generation of the run's lock. Only those of the highest generation count: what a run adds whose
-    lock was taken tells of shards that may not lie there any more.
+    Its name holds the generation of the run's lock, and how often the run has begun one. Only the last counts: what a
+    run adds whose lock was taken tells of shards that may not lie there any more.
 
     Parameters
     ----------
@@ -73,7 +72,13 @@ class Journal:
 
     def __init__(self, place: Place, generation: int = 0) -> None:
         self.place = place.beside
-        self.key = f"receipts-{generation:08}-{uuid.uuid4().hex}.jsonl"
+        self.generation = generation
+        self.begun = 0
+
+    @property
+    def key(self) -> str:
+        """The file that is being written."""
+        return f"receipts-{self.generation:08}-{self.begun:04}.jsonl"
 
     def read(self) -> list[Receipt]:
         """Return the receipts there are; a line that a killed run left unfinished is left out."""
@@ -91,8 +96,9 @@ class Journal:
     def begin(self, kept: Iterable[Receipt]) -> None:
         """Forget all receipts but those kept: from here on, nothing else counts as done."""
         before = self._keys()
+        self.begun += 1
         self.place.write(self.key, [b"".join(_to_line(receipt) for receipt in kept)])
-        self.place.remove(key for key in before if key != self.key)
+        self.place.remove(before)
 
     def add(self, receipts: Iterable[Receipt]) -> None:
         """Note that shards are written."""
@@ -109,14 +115,11 @@ class Journal:
 
     def _valid(self) -> list[str]:
         """Return the keys of the journal that counts; of one that was not begun, or removed, parts do not."""
-        generations: dict[int, list[str]] = {}
         keys = self._keys()
-        for key in keys:
-            name = key.partition("/")[0]
-            found = _JOURNAL.fullmatch(name)
-            if found is None or name in keys:
-                generations.setdefault(int(found[1]) if found is not None else -1, []).append(key)
-        return generations[max(generations)] if generations else []
+        begun = [key for key in keys if _JOURNAL.fullmatch(key)]
+        if not begun:
+            return [key for key in keys if not _JOURNAL.match(key)]
+        return [key for key in keys if key.partition("/")[0] == max(begun)]
 
 
 def _to_line(receipt: Receipt) -> bytes:
