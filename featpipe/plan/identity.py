@@ -73,8 +73,12 @@ class Identities:
 
     @cached_property
     def versions(self) -> str:
-        decoders = {name: version(name) for name in DECODERS} if not self.plan.collection.is_array else {}
+        decoders = self.decoder_versions if not self.plan.collection.is_array else {}
         return digest({"arithmetic": ARITHMETIC, **decoders})
+
+    @cached_property
+    def decoder_versions(self) -> dict[str, str]:
+        return {name: version(name) for name in DECODERS}
 
     @cached_property
     def pieces(self) -> str:

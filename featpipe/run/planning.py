@@ -14,8 +14,8 @@ from featpipe.plan.build import make_plan
 from featpipe.plan.collection import Collection, kept_order
 from featpipe.plan.model import Plan
 from featpipe.spec.pipeline import Pipeline
-from featpipe.store.format import read_header
 from featpipe.store.place import Place, open_place
+from featpipe.store.root import read_root
 
 BASE_BYTES = 320 << 20
 """A process with all libraries loaded and all kernels compiled, before its first task."""
@@ -50,7 +50,7 @@ def plan_run(pipeline: Pipeline, resources: Resources) -> Plan:
     collection = scan(pipeline.images)
     with suppress(StoreError):  # what is wrong with the place is told when it is to be written
         place = open_place(pipeline.store.path)
-        header = read_header(place)
+        header = read_root(place).header
         if header is not None:
             return _plan_within(pipeline, collection, resources, place, header)
     return make_plan(pipeline, collection, resources)
@@ -61,9 +61,10 @@ def _plan_within(
 ) -> Plan:
     """Plan what suits the rows and shards of a store."""
     from featpipe.run.standing import are_others
-    from featpipe.store.create import read_names, read_sizes
+    from featpipe.store.create import read_sizes
+    from featpipe.store.receipts import find_names
 
-    before = read_names(place)
+    before = find_names(place) or []
     if are_others(before, collection.paths):
         return make_plan(pipeline, collection, resources)
     if collection.unavailable:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from featpipe.run.standing import Standing
     from featpipe.store.lock import StoreLock
     from featpipe.store.receipts import Receipt as MapReceipt
+    from featpipe.store.seal import Sum
     from featpipe.task import Receipt
 
 
@@ -127,6 +128,7 @@ class _Run:
         self.report = RunReport(
             str(self.place), "complete", len(plan.collection), paths=plan.collection.paths, resumed=done
         )
+        self.sums: Mapping[str, Sum] = {}
         self.phases: Counter[str] = Counter()
         self.stored_bytes = 0
         self.crew: Crew | None = None
@@ -143,6 +145,8 @@ class _Run:
 
     def prepare(self) -> None:
         """Make the store ready for what it lacks: from here on it is one of this plan, and partial."""
+        from featpipe.run.recovery import bank_group
+        from featpipe.store.checksums import Findings
         from featpipe.store.create import create_store
         from featpipe.store.fits import fits_prefixes
 
@@ -153,9 +157,13 @@ class _Run:
             "pieces": {"batch": self.plan.batch, "block": self.plan.block},
         }
         arrays = ((self.plan.maps[i], array) for i, array in array_plans(self.plan))
-        keys = create_store(self.place, arrays, self.plan.collection, attributes, self._finished())
-        keys.update(shard.key for receipt in self.receipts.values() for shard in receipt.shards)
-        self._sweep(keys, spare=fits_prefixes(request.key for request in self.plan.program.fits))
+        self.sums = create_store(self.place, arrays, self.plan.collection, attributes, self._finished())
+        keys = {*self.sums, *(shard.key for receipt in self.receipts.values() for shard in receipt.shards)}
+        if self.standing.banks:  # kept until the end, for a run that is killed meanwhile
+            Findings(self.place).write(self.standing.banks)
+        lost = tuple({bank_group(key) for key in self.standing.damaged if key in self.standing.banks})
+        spare = fits_prefixes(request.key for request in self.plan.program.fits)
+        self._sweep(keys, spare=tuple(prefix for prefix in spare if prefix not in lost))
 
     def _sweep(self, keys: Container[str], spare: tuple[str, ...]) -> None:
         """Remove all but these keys from the groups of the store; files that lie beside its groups stay."""
@@ -172,6 +180,7 @@ class _Run:
             shelf = StoreShelf(self.place, self.identities.fits)
             with self._told():
                 self.plan = learn(self.plan, shelf, workers=workers, progress=self.progress, stop=self.stop)
+                shelf.check(self.standing.banks)
 
     def execute(self, workers: Workers) -> None:
         from featpipe.images.reader import open_reader
@@ -316,6 +325,7 @@ class _Run:
         return [image for image, failure in sorted(self.failures.items()) if failure.unavailable]
 
     def finish(self) -> RunReport:
+        from featpipe.store.checksums import Findings
         from featpipe.store.write import StoreWriter
 
         with self._told():
@@ -332,7 +342,8 @@ class _Run:
             raise RunError(f"none of the {report.images} images could be read; the commonest reason: {reasons[0][0]}")
         with self._told():
             told = {image: failure.reason for image, failure in self.failures.items()}
-            StoreWriter(self.place).finish(told, self.receipts.values(), self._unavailable())
+            StoreWriter(self.place).finish(told, self.receipts.values(), self._unavailable(), self.sums)
+            Findings(self.place).write({})
             self.journal.remove()
         return report
 

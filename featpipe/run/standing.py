@@ -13,10 +13,11 @@ from featpipe.errors import Problem, StoreError
 from featpipe.plan.identity import DECODERS, Identities, plan_digests
 from featpipe.plan.model import Plan
 from featpipe.report.units import count_text
-from featpipe.store.create import read_failures, read_names, read_unavailable
-from featpipe.store.format import FORMAT, read_header
+from featpipe.run.recovery import Damage, recover
+from featpipe.store.format import FORMAT
 from featpipe.store.place import Place
-from featpipe.store.receipts import Journal, Receipt, Receipts, read_receipts
+from featpipe.store.receipts import Receipt, Receipts
+from featpipe.store.seal import Sum
 
 Reason = Literal[
     "new map", "new images", "work not done yet", "changed images", "failed images", "images not reached before",
@@ -54,6 +55,12 @@ class Standing:
     """Whether the store's images are others altogether."""
     receipts: int = 0
     """Found in the store, whether valid or not."""
+    damaged: Damage = field(default_factory=dict)
+    """Files that are not as they were written."""
+    banks: Mapping[str, Sum] = field(default_factory=dict)
+    """What the files of learned banks were that are lost."""
+    lost: Problem | None = None
+    """What is lost and cannot be mended."""
 
     @property
     def complete(self) -> bool:
@@ -62,7 +69,8 @@ class Standing:
             return False
         before, now = self.header.get("digests") or {}, plan_digests(self.plan)
         same = all(before.get(key) == now[key] for key in ("pipeline", "images"))
-        return same and not set(self.reasons) - {"other batches or blocks"} and self.receipts > 0
+        whole = not self.damaged and self.receipts > 0
+        return same and whole and not set(self.reasons) - {"other batches or blocks"}
 
     @property
     def done(self) -> int:
@@ -84,15 +92,18 @@ class Standing:
     @cached_property
     def problem(self) -> Problem | None:
         """What a run would discard, and must be told to; None where there is nothing."""
-        if self.header is None:
+        if self.lost is not None:
+            return self.lost
+        if self.header is None and not self.receipts:
             return None
-        by = f"written by featpipe {(self.header.get('versions') or {}).get('featpipe', 'of unknown version')}"
+        header = self.header or {"format": FORMAT}
+        by = f"written by featpipe {(header.get('versions') or {}).get('featpipe', 'of unknown version')}"
         change = "Set store.path to another path, or replace it with --overwrite."
-        if self.header["format"] != FORMAT:
-            what = f"is a feature stack of format {self.header['format']}, {by}; this one writes {FORMAT}."
+        if header["format"] != FORMAT:
+            what = f"is a feature stack of format {header['format']}, {by}; this one writes {FORMAT}."
             return Problem(str(self.place), what, change)
         if not self.receipts:
-            if self.header.get("status") != "complete":
+            if header.get("status") != "complete":
                 return None
             return Problem(str(self.place), f"has lost its receipts, or never had any; it was {by}.", change)
         why = [why for why in DISCARDING if self.reasons[why]]
@@ -132,10 +143,11 @@ class Standing:
             "kept": len(self.kept),
             "missing": total - len(self.kept),
             "reasons": dict(self.reasons),
+            "damaged": sorted(self.damaged),
         }
 
     def _sentence(self, total: int) -> str:
-        if self.header is None:
+        if self.header is None and not self.receipts and self.lost is None:
             return "Nothing is there yet."
         if self.complete:
             return "These features are there already, complete: a run has nothing to do."
@@ -144,6 +156,10 @@ class Standing:
         if not self.kept:
             return "What is there is not finished; a run computes it anew."
         left = total - len(self.kept)
+        if self.damaged:
+            damaged = count_text(len(self.damaged), "file")
+            computed = f", computing {count_text(left, 'shard')} of {total:,} again" if left else ""
+            return f"What is there is damaged ({damaged}, {min(self.damaged)} first): a run mends it{computed}."
         there = f"A run goes on with what is there: {len(self.kept):,} of {count_text(total, 'shard')}"
         if not left:
             return f"{there}, and all that is left to do is to write the images' table."
@@ -171,22 +187,26 @@ def look(place: Place, plan: Plan, *, retry_failed: bool = False, identities: Id
     StoreError
         If the place cannot be read.
     """
-    header = read_header(place)
-    standing = Standing(place, plan, identities or Identities(plan), header)
-    if header is None:
+    identities = identities or Identities(plan)
+    known = recover(place, plan, identities)
+    header = known.header
+    standing = Standing(place, plan, identities, header)
+    standing.damaged, standing.banks, standing.lost = known.damaged, known.banks, known.lost
+    if header is None and not known.receipts:
         standing.todo = {task.index: task.maps for task in plan.tasks}
         return standing
-    found = _receipts(place, header) if header["format"] == FORMAT else {}
+    found: Receipts = {receipt.place: receipt for receipt in known.receipts}
     standing.receipts = len(found)
-    names = read_names(place)
-    known = {one["name"] for one in header.get("maps") or ()}
-    standing.dropped = tuple(sorted(known - {a_map.name for a_map in plan.maps}))
-    same_images = (header.get("digests") or {}).get("images") == plan.collection.digest
+    names, sizes = known.names or [], known.sizes
+    told = (header or {}).get("maps") or [{"name": receipt.map} for receipt in known.receipts]
+    maps_there = {one["name"] for one in told}
+    standing.dropped = tuple(sorted(maps_there - {a_map.name for a_map in plan.maps}))
+    same_images = ((header or {}).get("digests") or {}).get("images") == plan.collection.digest
     standing.others = not same_images and are_others(names, plan.collection.paths)
-    sizes, away = dict(place.files()), plan.collection.unavailable
+    away = plan.collection.unavailable
     for task, map_index, wanted in wanted_receipts(plan, standing.identities):
         receipt = found.get(wanted.place)
-        why = _reason(receipt, wanted, sizes, len(names), known, away, retry_failed=retry_failed)
+        why = _reason(receipt, wanted, sizes, len(names), maps_there, away, retry_failed=retry_failed)
         if why is None and receipt is not None:
             standing.kept.append(receipt)
             continue
@@ -210,17 +230,6 @@ def are_others(before: Sequence[str], now: Sequence[str]) -> bool:
     """Return whether a store's images are others altogether than those of a plan."""
     there = set(before)
     return len(there & set(now)) < OTHER_IMAGES * len(there)
-
-
-def _receipts(place: Place, header: Mapping[str, Any]) -> Receipts:
-    journal = Journal(place)
-    if journal.exists():
-        found = journal.read()
-    elif header.get("status") == "complete":
-        found = read_receipts(place, read_failures(place), read_unavailable(place))
-    else:
-        found = []
-    return {receipt.place: receipt for receipt in found}
 
 
 def _reason(

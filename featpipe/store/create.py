@@ -6,6 +6,7 @@ a group per image has a hundred thousand of them, and zarr takes a few milliseco
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as SetOf
 from importlib.metadata import version
@@ -15,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from featpipe.errors import StoreError
+from featpipe.errors import Problem, StoreError
 from featpipe.kernels.bank import feature_name
 from featpipe.plan.collection import Collection
 from featpipe.plan.identity import DECODERS
@@ -33,15 +35,15 @@ from featpipe.store.format import (
     ROOT_COORDINATES,
     SHUFFLE,
     node_key,
+    parse_node,
     read_node,
 )
 from featpipe.store.place import Place
+from featpipe.store.seal import MENDS, Files, SealedGroup, Sum, sealed, sum_of
 
-Files = dict[str, bytes]
-"""Path within a group to content."""
 ROWS = 1 << 16
 """Images per chunk of the root's arrays."""
-LONG_AXES = ("image", "row", "shard")
+LONG_AXES = ("image", "row", "shard", "failure", "file")
 """Axes that may be long enough for compression to pay."""
 PACKAGES = ("featpipe", "numpy", "numba", "zarr", *DECODERS)
 """Whose versions the header tells: those that make the features, and those that decode."""
@@ -53,7 +55,7 @@ def create_store(
     collection: Collection,
     attributes: Mapping[str, Any],
     there: npt.NDArray[np.bool_] | None = None,
-) -> set[str]:
+) -> dict[str, Sum]:
     """Write the header, the coordinates and the empty arrays of a store; shards that lie there stay.
 
     Parameters
@@ -69,8 +71,8 @@ def create_store(
 
     Returns
     -------
-    set of str
-        The keys written.
+    dict of str to Sum
+        The keys written, and what was written there.
 
     Raises
     ------
@@ -83,11 +85,11 @@ def create_store(
     writer = _Writer(place, dtype)
     _write_root(writer, collection, header, there)
     writer.write(pairs)
-    return writer.keys
+    return writer.sums
 
 
-def write_ok(place: Place, failures: Mapping[int, str], unavailable: SetOf[int] = ()) -> None:
-    """Write which images have features, and why the others have none.
+def write_ok(place: Place, failures: Mapping[int, str], unavailable: SetOf[int] = ()) -> dict[str, Sum]:
+    """Write which images have features, and why the others have none; return what was written.
 
     Parameters
     ----------
@@ -100,33 +102,70 @@ def write_ok(place: Place, failures: Mapping[int, str], unavailable: SetOf[int] 
     """
     node = read_node(place, "ok")
     if node is None:
-        raise StoreError(f"{place} has lost its array ok.")
+        raise StoreError(Problem(str(place), "has lost its array ok while it was written.", "Run again."))
     ok = np.ones(node["shape"], np.bool_)
     ok[list(failures)] = False
+    sums = {}
     for name, content in encode_group(lambda group: _add_ok(group, ok, failures, unavailable)).items():
         if name != NODE:
             place.write(name, [content])
+            sums[name] = sum_of(content)
+    return sums
 
 
 def read_failures(place: Place) -> dict[int, str]:
-    """Return the images of a store that have no features, and why."""
-    reasons = ((read_node(place, "ok") or {}).get("attributes") or {}).get("reasons") or {}
-    return {int(image): str(reason) for image, reason in reasons.items()}
+    """Return the images of a store that have no features, and why.
+
+    Raises
+    ------
+    StoreError
+        If what is there cannot be understood.
+    """
+    try:
+        reasons = ((read_node(place, "ok") or {}).get("attributes") or {}).get("reasons") or {}
+        return {int(image): str(reason) for image, reason in reasons.items()}
+    except (ValueError, AttributeError):
+        raise damaged(place, node_key("ok")) from None
 
 
 def read_unavailable(place: Place) -> frozenset[int]:
-    """Return the images of a store that could not be reached, which are among those without features."""
-    attributes = (read_node(place, "ok") or {}).get("attributes") or {}
-    return frozenset(map(int, attributes.get("unavailable") or ()))
+    """Return the images of a store that could not be reached, which are among those without features.
 
-
-def read_names(place: Place) -> list[str]:
-    """Return the names of the images whose rows a store has; none where there is no store."""
+    Raises
+    ------
+    StoreError
+        If what is there cannot be understood.
+    """
     try:
-        array: Any = zarr.open_array(place.open_zarr(), path="path", mode="r")
-        return [str(name) for name in np.asarray(array[...])]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        attributes = (read_node(place, "ok") or {}).get("attributes") or {}
+        return frozenset(map(int, attributes.get("unavailable") or ()))
+    except (ValueError, TypeError, AttributeError):
+        raise damaged(place, node_key("ok")) from None
+
+
+def read_names(place: Place) -> list[str] | None:
+    """Return the names of the images whose rows a store has; None where they are lost, or never were there."""
+    node = read_node(place, "path")
+    try:
+        assert node is not None
+        chunks = [key for key, _ in place.files("path/c")]
+        files = {key.removeprefix("path/"): place.read(key) or b"" for key in (*chunks, node_key("path"))}
+        array: Any = zarr.open_array(memory_store(files), mode="r")
+        names = [str(name) for name in np.asarray(array[...])]
+        written = array.attrs.get("sha256")
+    except Exception:  # zarr's and its codecs' errors have no other base
+        return None
+    return names if written in (None, names_digest(names)) else None
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """Return the SHA-256, in hex, of the names of images as a store holds them."""
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()
+
+
+def damaged(place: Place, key: str) -> StoreError:
+    """Return the error for a file of a store that is not as it was written."""
+    return StoreError(Problem(f"{place}/{key}", "is damaged.", MENDS))
 
 
 def read_sizes(place: Place) -> dict[str, tuple[int, int]]:
@@ -135,8 +174,8 @@ def read_sizes(place: Place) -> dict[str, tuple[int, int]]:
         opened = place.open_zarr()
         arrays: Any = [zarr.open_array(opened, path=name, mode="r") for name in ("height", "width")]
         sizes = zip(*(np.asarray(array[...]).tolist() for array in arrays), strict=True)
-        found = list(zip(read_names(place), sizes, strict=True))
-    except (OSError, ValueError, KeyError, TypeError):
+        found = list(zip(read_names(place) or (), sizes, strict=True))
+    except Exception:  # zarr's and its codecs' errors have no other base
         return {}
     return dict(reversed(found))
 
@@ -163,6 +202,17 @@ def encode_group(build: Callable[[zarr.Group], None], attributes: Mapping[str, A
     group = zarr.create_group(MemoryStore(held), attributes=dict(attributes or {}))
     build(group)
     return {name: content.to_bytes() for name, content in held.items()}
+
+
+def open_sealed(found: SealedGroup) -> zarr.Group:
+    """Return a sealed group as zarr reads it, from memory: what is parsed is what was checked."""
+    return zarr.open_group(memory_store(found.files), mode="r", use_consolidated=False)
+
+
+def memory_store(files: Mapping[str, bytes]) -> MemoryStore:
+    """Return files as a store of zarr-python, in memory."""
+    make = default_buffer_prototype().buffer.from_bytes
+    return MemoryStore({name: make(content) for name, content in files.items()})
 
 
 def add_array(
@@ -194,7 +244,7 @@ def _write_root(
     def build(group: zarr.Group) -> None:
         labels, splits = collection.labels.astype(np.int64), collection.splits.astype(np.int8)
         add_array(group, "image", np.arange(len(collection), dtype=np.int64), "image")
-        add_array(group, "path", texts(collection.paths), "image")
+        add_names(group, texts(collection.paths))
         add_array(group, "label", labels, "image", name_attributes(collection.classes, np.int64, "classes"))
         add_array(group, "split", splits, "image", name_attributes(collection.split_names, np.int8, "splits"))
         add_array(group, "height", collection.heights.astype(np.int64), "image", {"units": "pixel"})
@@ -203,7 +253,13 @@ def _write_root(
         _add_ok(group, done, collection.unreadable, collection.unavailable)
 
     # The header is the first to be written: from there on it is a partial store of this pipeline
-    writer.put("", encode_group(build, {KEY: dict(header), "coordinates": " ".join(ROOT_COORDINATES)}))
+    files = encode_group(build, {KEY: dict(header), "coordinates": " ".join(ROOT_COORDINATES)})
+    writer.put("", {**files, NODE: sealed(parse_node(files[NODE]) or {})})
+
+
+def add_names(group: zarr.Group, names: npt.NDArray[Any]) -> None:
+    """Add the names of the images to a group; they come with a digest, for the order of all rows hangs on them."""
+    add_array(group, "path", names, "image", {"sha256": names_digest(names.tolist())})
 
 
 def _add_ok(group: zarr.Group, ok: npt.NDArray[np.bool_], reasons: Mapping[int, str], unavailable: SetOf[int]) -> None:
@@ -218,7 +274,8 @@ class _Writer:
         self.place = place
         self.dtype = dtype
         self.plain = encode_group(lambda _: None)
-        self.keys: set[str] = set()
+        self.sums: dict[str, Sum] = {}
+        self.known: dict[bytes, Sum] = {}
         self.labels: dict[str, Files] = {}
         self.arrays: dict[tuple[object, ...], Files] = {}
 
@@ -227,7 +284,13 @@ class _Writer:
         for name, content in sorted(files.items(), key=lambda file: file[0] != NODE):
             key = f"{group}/{name}" if group else name
             self.place.write(key, [content])
-            self.keys.add(key)
+            self.sums[key] = self._sum(content)
+
+    def _sum(self, content: bytes) -> Sum:
+        """Return size and SHA-256 of a file, worked out once for all groups that share it."""
+        if content not in self.known:
+            self.known[content] = sum_of(content)
+        return self.known[content]
 
     def write(self, pairs: Iterable[tuple[MapPlan, ArrayPlan]]) -> None:
         for a_map, array in pairs:
@@ -245,7 +308,7 @@ class _Writer:
         parts = group.split("/")
         for depth in range(1, len(parts)):
             parent = "/".join(parts[:depth])
-            if node_key(parent) not in self.keys:
+            if node_key(parent) not in self.sums:
                 self.put(parent, self.plain)
 
 

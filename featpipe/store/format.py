@@ -29,9 +29,14 @@ Status = Literal["partial", "complete"]
 
 def read_node(place: Place, group: str = "") -> dict[str, Any] | None:
     """Return the zarr metadata of a group or array; None where there is none, or none that can be parsed."""
+    return parse_node(place.read(node_key(group)))
+
+
+def parse_node(content: bytes | None) -> dict[str, Any] | None:
+    """Return what a ``zarr.json`` says; None where nothing is there, or nothing that can be parsed."""
     try:
-        node = json.loads(place.read(node_key(group)) or b"")
-    except ValueError:
+        node = json.loads(content or b"")
+    except (ValueError, RecursionError):
         return None
     return node if isinstance(node, dict) else None
 
@@ -54,9 +59,26 @@ def read_header(place: Place) -> dict[str, Any] | None:
     StoreError
         If the place cannot be read.
     """
-    attributes = (read_node(place) or {}).get("attributes")
+    return header_of(read_node(place))
+
+
+def header_of(node: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the header in a root's metadata; None where there is none, or what is there cannot be one."""
+    attributes = (node or {}).get("attributes")
     header = attributes.get(KEY) if isinstance(attributes, dict) else None
-    return header if isinstance(header, dict) and isinstance(header.get("format"), int) else None
+    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
+        return None
+    if header["format"] != FORMAT:
+        return header
+    objects = all(isinstance(header.get(key, {}), dict) for key in ("pipeline", "digests", "versions", "pieces"))
+    maps = header.get("maps", [])
+    named = isinstance(maps, list) and all(isinstance(one, dict) and _is_map(one) for one in maps)
+    return header if objects and named and isinstance(header.get("status"), str) else None
+
+
+def _is_map(one: Mapping[str, Any]) -> bool:
+    kinds = {"name": str, "branch": str, "scale": int, "stacked": bool}
+    return all(isinstance(one.get(key), kind) for key, kind in kinds.items())
 
 
 def no_stack(place: Place) -> StoreError:
@@ -67,12 +89,3 @@ def no_stack(place: Place) -> StoreError:
     inside = sorted(place.path.glob("*.zarr"))[:3] if isinstance(place, LocalPlace) else []
     change = "Give the directory that featpipe run wrote" + (f": {' or '.join(map(str, inside))}." if inside else ".")
     return StoreError(Problem(str(place), "is not a feature stack.", change))
-
-
-def write_header(place: Place, change: Mapping[str, Any]) -> None:
-    """Change entries of the header of the feature stack at a place, in one step; all else at the root stays."""
-    node = read_node(place)
-    if node is None or KEY not in node.get("attributes", {}):
-        raise StoreError(Problem(str(place), "has lost its header while it was written.", "Run again."))
-    node["attributes"][KEY].update(change)
-    place.write(NODE, [json.dumps(node, indent=2).encode()])

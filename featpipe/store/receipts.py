@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,15 +16,20 @@ import numpy as np
 import zarr
 
 from featpipe.plan.identity import Identity
-from featpipe.store.create import add_array, encode_group, texts
-from featpipe.store.format import read_node
+from featpipe.store.create import add_array, add_names, encode_group, open_sealed, read_names, texts
+from featpipe.store.format import KEY, read_node
 from featpipe.store.place import TEMPORARY, Place
+from featpipe.store.seal import SEAL, Sum, read_sealed, sum_of, write_sealed
 from featpipe.store.shard import Shard
 
 GROUP = "receipts"
 IDENTITY = tuple(field.name for field in fields(Identity))
 ROWS = ("map", "first", "last", "block_y", "block_x", *IDENTITY)
 SHARDS = ("key", "of_row", "bytes", "sha256")
+PREFIX = "receipts-"
+"""What the names of a journal's files begin with."""
+SUM = "sum"
+"""Of a line of a journal: the SHA-256 of what stands before it."""
 Block = tuple[int, int] | None
 _JOURNAL = re.compile(r"receipts-\d{8}-\d{4}\.jsonl")
 """Name of a journal; those of featpipe 0.1 have no generation."""
@@ -85,19 +89,20 @@ class Journal:
         found = []
         for key in self._valid():
             for line in (self.place.read(key) or b"").splitlines():
-                with suppress(ValueError, KeyError, TypeError):
-                    found.append(_from_line(json.loads(line)))
+                receipt = _from_line(line)
+                if receipt is not None:
+                    found.append(receipt)
         return found
 
     def exists(self) -> bool:
-        """Return whether a run has begun one and not ended."""
+        """Return whether a run has begun one and not ended; what is empty was never written."""
         return bool(self._valid())
 
     def begin(self, kept: Iterable[Receipt]) -> None:
         """Forget all receipts but those kept: from here on, nothing else counts as done."""
         before = self._keys()
         self.begun += 1
-        self.place.write(self.key, [b"".join(_to_line(receipt) for receipt in kept)])
+        self.place.write(self.key, [b"{}\n", *map(_to_line, kept)])  # never empty: empty files count as never written
         self.place.remove(before)
 
     def add(self, receipts: Iterable[Receipt]) -> None:
@@ -111,11 +116,11 @@ class Journal:
         self.place.tidy()
 
     def _keys(self) -> list[str]:
-        return sorted(key for key, _ in self.place.files() if key.startswith("receipts-"))
+        return sorted(key for key, _ in self.place.files() if key.startswith(PREFIX))
 
     def _valid(self) -> list[str]:
         """Return the keys of the journal that counts; of one that was not begun, or removed, parts do not."""
-        keys = self._keys()
+        keys = sorted(key for key, size in self.place.files() if key.startswith(PREFIX) and size)
         begun = [key for key in keys if _JOURNAL.fullmatch(key)]
         if not begun:
             return [key for key in keys if not _JOURNAL.match(key)]
@@ -132,29 +137,57 @@ def _to_line(receipt: Receipt) -> bytes:
         "failures": {str(image): reason for image, reason in (receipt.failures or {}).items()},
         "unavailable": sorted(receipt.unavailable),
     }
-    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+    text = json.dumps(record, separators=(",", ":"))
+    return f'{text[:-1]},"{SUM}":"{sum_of(text.encode()).sha256}"}}\n'.encode()
 
 
-def _from_line(record: Mapping[str, Any]) -> Receipt:
-    first, last = record["images"]
-    block = None if record["block"] is None else (int(record["block"][0]), int(record["block"][1]))
-    shards = tuple(Shard(str(key), int(size), str(digest)) for key, size, digest in record["shards"])
-    identity = Identity(*(str(record[name]) for name in IDENTITY))
-    failures = {int(image): str(reason) for image, reason in record["failures"].items()}
-    away = frozenset(map(int, record.get("unavailable", ())))
+def _from_line(line: bytes) -> Receipt | None:
+    """Return the receipt of a line; None where it was cut, or is not as it was written."""
+    try:
+        record = json.loads(line)
+        if SUM in record:
+            text = line[: line.rindex(f',"{SUM}":'.encode())] + b"}"
+            if sum_of(text).sha256 != record[SUM]:
+                return None
+        first, last = record["images"]
+        block = None if record["block"] is None else (int(record["block"][0]), int(record["block"][1]))
+        shards = tuple(Shard(str(key), int(size), str(digest)) for key, size, digest in record["shards"])
+        identity = Identity(*(str(record[name]) for name in IDENTITY))
+        failures = {int(image): str(reason) for image, reason in record["failures"].items()}
+        away = frozenset(map(int, record.get("unavailable", ())))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
     return Receipt(str(record["map"]), (int(first), int(last)), block, identity, shards, failures, away)
 
 
-def write_receipts(place: Place, receipts: Iterable[Receipt]) -> None:
-    """Write the receipts of a complete store, in an order that depends on nothing but them."""
+def write_receipts(
+    place: Place,
+    receipts: Iterable[Receipt],
+    failures: Mapping[int, str],
+    unavailable: Collection[int],
+    names: Sequence[str],
+) -> dict[str, Sum]:
+    """Write the receipts of a complete store, in an order that depends on nothing but them; return what was written.
+
+    Parameters
+    ----------
+    place : Place
+    receipts : iterable of Receipt
+    failures : mapping of int to str
+        The store's images without features, and why.
+    unavailable : collection of int
+        Those of them that could not be reached.
+    names : sequence of str
+        Of all its images.
+    """
     listed = sorted(receipts, key=lambda one: (one.map, one.images, one.block or (-1, -1)))
     shards = [(number, shard) for number, one in enumerate(listed) for shard in one.shards]
     blocks = [one.block or (-1, -1) for one in listed]
+    failed = sorted(failures)
 
     def build(group: zarr.Group) -> None:
-        names = ("map", *IDENTITY)
         identities = [{"map": one.map, **vars(one.identity)} for one in listed]
-        for name in names:
+        for name in ("map", *IDENTITY):
             add_array(group, name, texts(one[name] for one in identities), "row")
         for name, values in (
             ("first", [one.images[0] for one in listed]),
@@ -167,36 +200,85 @@ def write_receipts(place: Place, receipts: Iterable[Receipt]) -> None:
         add_array(group, "of_row", np.array([number for number, _ in shards], np.int64), "shard")
         add_array(group, "bytes", np.array([shard.bytes for _, shard in shards], np.int64), "shard")
         add_array(group, "sha256", texts(shard.sha256 for _, shard in shards), "shard")
+        add_array(group, "failed", np.array(failed, np.int64), "failure")
+        add_array(group, "reason", texts(failures[image] for image in failed), "failure")
+        add_array(group, "unavailable", np.array([image in unavailable for image in failed], np.bool_), "failure")
+        add_names(group, texts(names))
 
-    for key, content in encode_group(build).items():
-        place.write(f"{GROUP}/{key}", [content])
+    return write_sealed(place, GROUP, encode_group(build), {})
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The receipts of a complete store, and what else its group ``receipts`` keeps."""
+
+    receipts: list[Receipt]
+    failures: dict[int, str] | None
+    """Image to the reason why it has no features; None where a store of featpipe 0.1 does not tell."""
+    names: list[str] | None
+    """Of the images; None as ``failures``."""
+
+
+def read_ledger(place: Place) -> Ledger | None:
+    """Return what the group ``receipts`` keeps; None where it is not there, or not as it was written."""
+    found = read_sealed(place, GROUP)
+    if found is not None:
+        return _ledger(open_sealed(found), sealed=True)
+    node = read_node(place, GROUP)
+    facts = ((node or {}).get("attributes") or {}).get(KEY)
+    if node is None or (isinstance(facts, dict) and SEAL in facts):
+        return None
+    try:
+        group = zarr.open_group(place.open_zarr(), path=GROUP, mode="r")
+        return _ledger(group, sealed=False) if "reason" not in group else None
+    except Exception:  # zarr's and its codecs' errors have no other base
+        return None
+
+
+def _ledger(group: Any, *, sealed: bool) -> Ledger:
+    columns = {name: _column(group, name) for name in (*ROWS, *SHARDS)}
+    rows = [dict(zip(ROWS, row, strict=True)) for row in zip(*(columns[name] for name in ROWS), strict=True)]
+    shards: list[list[Shard]] = [[] for _ in rows]
+    for key, number, size, digest in zip(*(columns[name] for name in SHARDS), strict=True):
+        shards[number].append(Shard(str(key), int(size), str(digest)))
+    receipts = [_from_row(row, tuple(written)) for row, written in zip(rows, shards, strict=True)]
+    if not sealed:
+        return Ledger(receipts, None, None)
+    failed = _column(group, "failed")
+    failures = dict(zip(failed, _column(group, "reason"), strict=True))
+    away = [image for image, unavailable in zip(failed, _column(group, "unavailable"), strict=True) if unavailable]
+    return Ledger([*with_failures(receipts, failures, away)], failures, _column(group, "path"))
+
+
+def find_names(place: Place) -> list[str] | None:
+    """Return the names of the images whose rows a store has, from either place that keeps them; None where both lack.
+
+    Without them nobody knows which row is whose, so that rows could not stay where they are.
+    """
+    names = read_names(place)
+    if names is not None:
+        return names
+    ledger = read_ledger(place)
+    return None if ledger is None else ledger.names
 
 
 def read_receipts(place: Place, failures: Mapping[int, str], unavailable: Collection[int] = ()) -> list[Receipt]:
-    """Return the receipts of a complete store; none where it has none, or none that can be read.
+    """Return the receipts of a complete store; none where it has none, or none that are as they were written.
 
     Parameters
     ----------
     place : Place
     failures : mapping of int to str
-        The store's images without features, and why: each receipt gets those of its images.
+        The store's images without features, and why, where the receipts do not tell: each gets those of its images.
     unavailable : collection of int
         Those of them that could not be reached.
     """
-    if read_node(place, GROUP) is None:
+    ledger = read_ledger(place)
+    if ledger is None:
         return []
-    try:
-        group = zarr.open_group(place.open_zarr(), path=GROUP, mode="r")
-        columns: dict[str, list[Any]] = {name: _column(group, name) for name in (*ROWS, *SHARDS)}
-        rows = [dict(zip(ROWS, row, strict=True)) for row in zip(*(columns[name] for name in ROWS), strict=True)]
-        shards: list[list[Shard]] = [[] for _ in rows]
-        for key, number, size, digest in zip(*(columns[name] for name in SHARDS), strict=True):
-            shards[number].append(Shard(str(key), int(size), str(digest)))
-        receipts = [_from_row(row, tuple(written)) for row, written in zip(rows, shards, strict=True)]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return []
-    failed = sorted(failures)
-    return [_with_failures(receipt, failed, failures, frozenset(unavailable)) for receipt in receipts]
+    if ledger.failures is not None:
+        return ledger.receipts
+    return [*with_failures(ledger.receipts, failures, unavailable)]
 
 
 def _column(group: Any, name: str) -> list[Any]:
@@ -210,11 +292,13 @@ def _from_row(row: Mapping[str, Any], shards: tuple[Shard, ...]) -> Receipt:
     return Receipt(row["map"], (int(row["first"]), int(row["last"]) + 1), block, identity, shards)
 
 
-def _with_failures(
-    receipt: Receipt, failed: list[int], reasons: Mapping[int, str], unavailable: frozenset[int]
-) -> Receipt:
-    first, last = np.searchsorted(failed, receipt.images)
-    if first == last:
-        return receipt
-    mine = failed[first:last]
-    return replace(receipt, failures={image: reasons[image] for image in mine}, unavailable=unavailable & set(mine))
+def with_failures(
+    receipts: Iterable[Receipt], reasons: Mapping[int, str], unavailable: Collection[int]
+) -> Iterator[Receipt]:
+    """Yield receipts with those failures that are of their images."""
+    failed, away = sorted(reasons), frozenset(unavailable)
+    for one in receipts:
+        first, last = np.searchsorted(failed, one.images)
+        mine = failed[first:last]
+        known = {image: reasons[image] for image in mine}
+        yield replace(one, failures=known, unavailable=away & set(mine)) if mine else one

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from featpipe.errors import Problem, StoreError
-from featpipe.store.format import read_header
+from featpipe.store.format import KEY, NODE, ROOT_COORDINATES, node_key, parse_node
 from featpipe.store.place import TEMPORARY, LocalPlace, Place, cannot_write
+from featpipe.store.root import read_root
 
 
 def check_place(place: Place) -> None:
@@ -19,10 +20,23 @@ def check_place(place: Place) -> None:
     """
     if isinstance(place, LocalPlace) and _is_free(place.path):
         return
-    # What a run was writing that was killed before it had a header is nobody's
-    if read_header(place) is None and not all(key.endswith(TEMPORARY) for key, _ in place.files()):
+    if read_root(place).header is None and not is_ours(place):
         what = "is a directory that featpipe did not write."
         raise StoreError(Problem(str(place), what, "Set store.path to another path, or move the directory away."))
+
+
+def is_ours(place: Place) -> bool:
+    """Return whether a place whose root cannot be read is evidently a store of featpipe's, or holds nothing.
+
+    What a run was writing that was killed before it had a header is nobody's, and so is what is empty. Names tell of a
+    store whose root was never written, or is damaged; metadata that can be read, of whatever they describe.
+    """
+    sizes = dict(place.files())
+    if not any(size for key, size in sizes.items() if not key.endswith(TEMPORARY)):
+        return True
+    node = parse_node(place.read(NODE))
+    other = node is not None and KEY not in str(node.get("attributes"))
+    return not other and all(node_key(name) in sizes for name in ROOT_COORDINATES)
 
 
 def _is_free(path: Path) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,13 @@ from zarr.storage import MemoryStore
 from featpipe.errors import Problem, StoreError
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import ceil_div
-from featpipe.store.create import write_ok
-from featpipe.store.format import FEATURES, NODE, write_header
+from featpipe.store.checksums import is_listed, write_checksums
+from featpipe.store.create import memory_store, read_names, write_ok
+from featpipe.store.format import FEATURES, KEY, NODE, header_of, parse_node
 from featpipe.store.place import TEMPORARY, Place
 from featpipe.store.receipts import Receipt, write_receipts
+from featpipe.store.root import CHECKSUMS
+from featpipe.store.seal import Sum, read_all, sealed, sum_of
 from featpipe.store.shard import Layout, Shard, read_layout, shard_parts, write_shard
 
 CONSOLIDATED = 5000
@@ -82,9 +85,15 @@ class StoreWriter:
         return write_shard(self.place, key, values, layout)
 
     def finish(
-        self, failures: Mapping[int, str], receipts: Iterable[Receipt] = (), unavailable: Collection[int] = ()
+        self,
+        failures: Mapping[int, str],
+        receipts: Iterable[Receipt] = (),
+        unavailable: Collection[int] = (),
+        sums: Mapping[str, Sum] | None = None,
     ) -> None:
-        """Note which images failed and what was written, gather the metadata, and mark the store complete.
+        """Note which images failed and what was written, and mark the store complete.
+
+        The root's metadata come last, in one step: they promise that all the others are there.
 
         Parameters
         ----------
@@ -93,34 +102,47 @@ class StoreWriter:
         receipts : iterable of Receipt
         unavailable : collection of int
             Images among those that failed that could only not be reached.
+        sums : mapping of str to Sum, optional
+            What `create_store` wrote; what else is there is read.
         """
-        self.place.remove(key for key, _ in list(self.place.files()) if key.endswith(TEMPORARY))
-        write_ok(self.place, failures, unavailable)
-        write_receipts(self.place, receipts)
-        self._consolidate()
-        write_header(self.place, {"status": "complete"})
+        listed, place = list(receipts), self.place
+        place.remove(key for key, _ in list(place.files()) if key.endswith(TEMPORARY))
+        known = {**(sums or {}), **write_ok(place, failures, unavailable)}
+        known |= write_receipts(place, listed, failures, unavailable, read_names(place) or ())
+        known |= {shard.key: Sum(shard.bytes, shard.sha256) for one in listed for shard in one.shards}
+        known.pop(NODE, None)
+        there = [key for key, _ in place.files() if is_listed(key)]
+        for key, content in read_all(place, [key for key in there if key not in known]):
+            known[key] = sum_of(content or b"")
+        root = parse_node(place.read(NODE)) or {}
+        header = header_of(root)
+        if header is None:
+            raise StoreError(Problem(str(place), "has lost its header while it was written.", "Run again."))
+        header = {**header, "status": "complete"}
+        write_checksums(place, known, header)
+        nodes = [*(key for key in known if key.endswith(NODE)), *self._checksum_nodes()]
+        consolidated = _consolidate(place, nodes) if len(nodes) < CONSOLIDATED else root
+        consolidated["attributes"][KEY] = header
+        place.write(NODE, [sealed(consolidated)])
 
-    def _consolidate(self) -> None:
-        found = (key for key, _ in self.place.files() if key.endswith(NODE))
-        nodes = list(itertools.islice(found, CONSOLIDATED + 1))
-        if len(nodes) > CONSOLIDATED:
-            return
-        with ThreadPoolExecutor(READERS) as pool:
-            contents = pool.map(self.place.read, nodes)
-            held = {
-                key: cpu.Buffer.from_bytes(content) for key, content in zip(nodes, contents, strict=True) if content
-            }
-        with warnings.catch_warnings():
-            # It is outside the specification, which nothing here relies on: xarray opens faster with it.
-            warnings.filterwarnings("ignore", message="Consolidated metadata")
-            zarr.consolidate_metadata(MemoryStore(held))  # type: ignore[arg-type]
-        self.place.write(NODE, [held[NODE].to_bytes()])
+    def _checksum_nodes(self) -> list[str]:
+        return [key for key, _ in self.place.files(CHECKSUMS) if key.endswith(NODE)]
 
     def _layout(self, group: str) -> Layout:
         layout = read_layout(self.place, f"{group}/{FEATURES}")
         if layout is None:
             raise StoreError(Problem(str(self.place), f"has no map {group}."))
         return layout
+
+
+def _consolidate(place: Place, nodes: Iterable[str]) -> dict[str, Any]:
+    """Return the root's metadata with those of all groups and arrays."""
+    held = memory_store({key: content or b"" for key, content in read_all(place, [NODE, *nodes])})
+    with warnings.catch_warnings():
+        # It is outside the specification, which nothing here relies on: xarray opens faster with it.
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        zarr.consolidate_metadata(held)
+    return parse_node(held._store_dict[NODE].to_bytes()) or {}
 
 
 class ShardHasher(StoreWriter):

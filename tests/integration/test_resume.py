@@ -300,9 +300,10 @@ def test_shards_of_other_arithmetic_never_mix(photos: Path, monkeypatch: pytest.
     assert run(pipeline(photos), overwrite=True).tasks == 8
 
 
-def test_a_store_without_receipts_is_not_trusted(photos: Path) -> None:
+def test_a_store_without_receipts_and_checksums_is_not_trusted(photos: Path) -> None:
     run(pipeline(photos))
     shutil.rmtree(photos.parent / "out.zarr/receipts")
+    shutil.rmtree(photos.parent / "out.zarr/checksums")
     with pytest.raises(StoreError, match="has lost its receipts, or never had any"):
         run(pipeline(photos))
 
