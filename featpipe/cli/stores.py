@@ -129,7 +129,7 @@ def verify(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read every shard and compare it with what was written; compute some again and compare bits."""
+    """Read every file and compare it with what was written; compute some shards again and compare bits."""
     from featpipe.cli.verifying import verify_and_show
 
     if not verify_and_show(store, recompute, seed, memory, threads, quiet=quiet, as_json=as_json):

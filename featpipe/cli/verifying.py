@@ -34,6 +34,7 @@ def verify_and_show(
                 "store": report.store,
                 "ok": not report.problems,
                 "shards": report.shards,
+                "files": report.files,
                 "bytes": report.bytes,
                 "recomputed": report.recomputed,
                 "problems": [{"where": one.where, "what": one.what, "change": one.change} for one in report.problems],
@@ -43,7 +44,8 @@ def verify_and_show(
     console.say_problems(report.problems[:MOST])
     if len(report.problems) > MOST:
         console.say(f"… and {len(report.problems) - MOST:,} more (--json tells all)")
-    again = f", {report.recomputed:,} of them computed again" if report.recomputed else ""
+    again = f", {count_text(report.recomputed, 'shard')} computed again" if report.recomputed else ""
     verdict = f"{count_text(len(report.problems), 'problem')} in" if report.problems else "all is well with"
-    console.show(f"{verdict} {count_text(report.shards, 'shard')} ({bytes_text(report.bytes)}{again})")
+    files = f" and {count_text(report.files, 'other file')}" if report.files else ""
+    console.show(f"{verdict} {count_text(report.shards, 'shard')}{files} ({bytes_text(report.bytes)}{again})")
     return not report.problems

@@ -10,7 +10,7 @@ A run writes all but the shards anew, so that what is known is all that it takes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from featpipe.store.fits import GROUP as FITS
 from featpipe.store.format import FORMAT, NODE
 from featpipe.store.place import LocalPlace, Place
 from featpipe.store.receipts import GROUP as RECEIPTS
-from featpipe.store.receipts import Journal, Ledger, Receipt, find_names, read_ledger, with_failures
+from featpipe.store.receipts import Journal, Ledger, Receipt, find_names, read_ledger, shard_sums, with_failures
 from featpipe.store.root import CHECKSUMS, Root, read_root
 from featpipe.store.seal import Sum, damaged_in_sealed
 from featpipe.store.shard import Shard
@@ -110,7 +110,7 @@ def find_damage(
     those that ``featpipe verify`` found damaged.
     """
     damaged: Damage = {} if root.sound else {NODE: None}
-    sums = table.sums if table is not None else _shard_sums(ledger)
+    sums = table.sums if table is not None else shard_sums(ledger)
     damaged |= {key: one for key, one in sums.items() if sizes.get(key) != one.bytes}
     if table is None:
         damaged |= {key: None for key, size in sizes.items() if not size and is_visible(key)}
@@ -124,13 +124,8 @@ def find_damage(
     return damaged | {key: sums[key] for key in differing(place, sums, doubted)}
 
 
-def _shard_sums(ledger: Ledger | None) -> dict[str, Sum]:
-    receipts: Iterable[Receipt] = ledger.receipts if ledger is not None else ()
-    return {shard.key: Sum(shard.bytes, shard.sha256) for one in receipts for shard in one.shards}
-
-
 def _damaged_shards(place: Place, ledger: Ledger) -> Damage:
-    sums = _shard_sums(ledger)
+    sums = shard_sums(ledger)
     return {key: sums[key] for key in differing(place, sums, sums)}
 
 

@@ -1,11 +1,11 @@
-"""Whether a store still holds what was written: every shard against its receipt, and some computed again."""
+"""Whether a store still holds what was written: every file against its checksum, and some shards computed again."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,17 +17,21 @@ from featpipe.plan.model import Failure, Plan
 from featpipe.run.planning import plan_run
 from featpipe.run.standing import wanted_receipts
 from featpipe.spec.load import parse_pipeline
-from featpipe.store.create import read_failures
+from featpipe.store.checksums import Checksums, Findings, is_listed, is_shard, read_checksums
 from featpipe.store.fits import GROUP, StoreShelf, learned_banks
-from featpipe.store.format import no_stack, read_header
+from featpipe.store.format import FORMAT, NODE, no_stack, node_key
 from featpipe.store.place import Place, open_place
-from featpipe.store.receipts import Receipt, read_receipts
+from featpipe.store.receipts import GROUP as RECEIPTS
+from featpipe.store.receipts import Ledger, Receipt, read_ledger, shard_sums
+from featpipe.store.root import CHECKSUMS, Root, read_root
+from featpipe.store.seal import MENDS, Sum, damaged_in_sealed, sum_of
 from featpipe.store.shard import Shard, check_shard, read_layout
+from featpipe.store.target import is_ours
 
 AHEAD = 64
-"""Shards that are under way at once, at most."""
+"""Files that are under way at once, at most."""
 Tell = Callable[[int, int], None]
-"""Is told shards done and shards in all."""
+"""Is told files done and files in all."""
 
 
 @dataclass
@@ -36,6 +40,8 @@ class VerifyReport:
 
     store: str
     shards: int = 0
+    files: int = 0
+    """Others than shards: metadata, names, labels, axes, banks, receipts."""
     bytes: int = 0
     recomputed: int = 0
     """Shards that were computed again."""
@@ -45,7 +51,9 @@ class VerifyReport:
 def verify_store(
     path: str, *, recompute: int = 0, seed: int | None = None, resources: Resources, tell: Tell | None = None
 ) -> VerifyReport:
-    """Read every shard of a complete store and compare it with its receipt.
+    """Read every file of a complete store and compare it with what was written.
+
+    What is damaged is noted beside the store, so that the next run looks at it and mends it.
 
     Parameters
     ----------
@@ -62,73 +70,114 @@ def verify_store(
     Raises
     ------
     StoreError
-        If there is no complete store, or it has no receipts.
+        If there is no complete store, or it has neither receipts nor checksums.
     """
     place = open_place(path)
-    header = read_header(place)
-    if header is None:
+    root = read_root(place)
+    if root.header is None and not (root.state != "unsealed" and is_ours(place) and next(place.files(), None)):
         raise no_stack(place)
-    if header.get("status") != "complete":
+    if root.header is not None and root.header["format"] != FORMAT:
+        raise StoreError(Problem(path, f"is of format {root.header['format']}; this featpipe verifies {FORMAT}."))
+    if root.header is not None and root.sound and root.header.get("status") != "complete":
         raise StoreError(Problem(path, "is not complete.", "Run its pipeline again: it goes on where it stopped."))
-    receipts = read_receipts(place, read_failures(place))
-    if not receipts:
+    table, ledger = read_checksums(place), read_ledger(place)
+    if table is None and ledger is None and root.sound:
         raise StoreError(Problem(path, "has lost its receipts, or never had any.", "Compute it again (--overwrite)."))
     report = VerifyReport(path)
-    shards = [shard for receipt in receipts for shard in receipt.shards]
-    _compare(place, shards, resources.threads, report, tell or (lambda *_: None))
-    report.problems += _strangers(place, {shard.key for shard in shards})
-    report.problems += _broken_banks(place)
-    if recompute:
-        _recompute(place, header, receipts, min(recompute, len(shards)), random.Random(seed), resources, report)
+    damaged = _metadata_damage(place, root, table, ledger)
+    sums = table.sums if table is not None else shard_sums(ledger)
+    damaged |= _compare(place, sums, resources.threads, report, tell or (lambda *_: None))
+    report.problems[:0] = [Problem(f"{place}/{key}", damaged[key], MENDS) for key in sorted(damaged)]
+    report.problems += _strangers(place, set(sums), table)
+    report.problems += _broken_banks(place, damaged)
+    with suppress(FeatpipeError):  # who may only look leaves no note
+        Findings(place).write({key: sums.get(key) for key in damaged})
+    if recompute and ledger is not None and root.header is not None:
+        shards = sum(len(one.shards) for one in ledger.receipts)
+        draw = random.Random(seed)
+        _recompute(place, root.header, ledger.receipts, min(recompute, shards), draw, resources, report)
     return report
 
 
-def _compare(place: Place, shards: list[Shard], threads: int, report: VerifyReport, tell: Tell) -> None:
-    def look(shard: Shard) -> Problem | None:
-        return _look_at(place, shard)
+def _metadata_damage(place: Place, root: Root, table: Checksums | None, ledger: Ledger | None) -> dict[str, str]:
+    """Return what is wrong with files that vouch for themselves."""
+    damaged: dict[str, str] = {}
+    match root.state:
+        case "whole" | "unsealed":
+            pass
+        case "lost":
+            damaged[NODE] = "is missing or empty."
+        case "damaged":
+            damaged[NODE] = _OTHER_BYTES
+    if root.state != "unsealed":
+        groups = [(CHECKSUMS, table), (RECEIPTS, ledger)]
+        for key in [key for group, found in groups if found is None for key in damaged_in_sealed(place, group)]:
+            content = place.read(key)
+            damaged[key] = "is missing." if content is None else _OTHER_BYTES
+    return damaged
 
+
+def _compare(place: Place, sums: Mapping[str, Sum], threads: int, report: VerifyReport, tell: Tell) -> dict[str, str]:
+    """Read all files; return what is wrong with which."""
+
+    def look(key: str) -> str:
+        return _look_at(place, key, sums)
+
+    damaged, keys = {}, sorted(sums)
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(shards), AHEAD):
-            for shard, problem in zip(shards[start:], pool.map(look, shards[start : start + AHEAD]), strict=False):
-                report.shards += 1
-                report.bytes += shard.bytes
-                if problem is not None:
-                    report.problems.append(problem)
-                tell(report.shards, len(shards))
+        for start in range(0, len(keys), AHEAD):
+            for key, problem in zip(keys[start:], pool.map(look, keys[start : start + AHEAD]), strict=False):
+                report.shards += is_shard(key)
+                report.files += not is_shard(key)
+                report.bytes += sums[key].bytes
+                if problem:
+                    damaged[key] = problem
+                tell(report.shards + report.files, len(keys))
+    return damaged
 
 
-def _look_at(place: Place, shard: Shard) -> Problem | None:
-    """Return what is wrong with a shard."""
-    where = f"{place}/{shard.key}"
+def _look_at(place: Place, key: str, sums: Mapping[str, Sum]) -> str:
+    """Return what is wrong with a file, or nothing."""
+    written, array = sums[key], key.rsplit("/c/", 1)[0]
     try:
-        content = place.read(shard.key)
+        content = place.read(key)
     except FeatpipeError as error:
-        return error.problems[0]
+        return error.problems[0].what
     if content is None:
-        return Problem(where, "is missing.", "Run the pipeline again: it computes what is missing.")
-    if len(content) != shard.bytes:
-        return Problem(where, f"has {len(content):,} bytes; {shard.bytes:,} were written.", _REPAIR)
-    if hashlib.sha256(content).hexdigest() != shard.sha256:
-        return Problem(where, "has other bytes than were written.", _REPAIR)
-    layout = read_layout(place, shard.key.rsplit("/c/", 1)[0])
+        return "is missing."
+    if len(content) != written.bytes:
+        return f"has {len(content):,} bytes; {written.bytes:,} were written."
+    if sum_of(content).sha256 != written.sha256:
+        return _OTHER_BYTES
+    if not is_shard(key):
+        return ""
+    try:
+        layout = read_layout(place, array)
+    except (StoreError, LookupError, TypeError, ValueError, AttributeError):
+        return ""  # the array's own metadata are damaged
+    if layout is None and node_key(array) in sums:
+        return ""  # and said to be so
     why = "its array's zarr.json is missing" if layout is None else check_shard(content, layout)
-    return Problem(where, f"cannot be read: {why}.", _REPAIR) if why else None
+    return f"cannot be read: {why}." if why else ""
 
 
-_REPAIR = "Remove this file and run the pipeline again: it computes what is missing."
+_OTHER_BYTES = "has other bytes than were written."
 
 
-def _strangers(place: Place, known: set[str]) -> Iterator[Problem]:
-    """Yield the shards that no receipt tells of."""
+def _strangers(place: Place, known: set[str], table: Checksums | None) -> Iterator[Problem]:
+    """Yield what a reader may take for a part of the store and no run has written."""
+    if not known:
+        return
     for key, _ in place.files():
-        if "/features/c/" in key and key not in known:
+        if key not in known and (is_listed(key) if table is not None else is_shard(key)):
             yield Problem(f"{place}/{key}", "was not written by a run of this store.", "Remove it.")
 
 
-def _broken_banks(place: Place) -> Iterator[Problem]:
+def _broken_banks(place: Place, damaged: Mapping[str, str]) -> Iterator[Problem]:
     for bank in learned_banks(place):
         key = str(bank["group"]).removeprefix(f"{GROUP}/")
-        if StoreShelf(place, {key: str(bank.get("images"))}).read(key) is None:
+        known = any(one.startswith(f"{bank['group']}/") for one in damaged)
+        if not known and StoreShelf(place, {key: str(bank.get("images"))}).read(key) is None:
             yield Problem(f"{place}/{bank['group']}", "is not the bank that was learned.", "Remove it, and run again.")
 
 
@@ -167,7 +216,8 @@ def _recompute(
         for shard in shards:
             if made.get(shard.key) != shard:
                 what = "computed again from its images, it has other bytes."
-                report.problems.append(Problem(f"{place}/{shard.key}", what, _REPAIR))
+                change = "Remove this file and run the pipeline again: it computes what is missing."
+                report.problems.append(Problem(f"{place}/{shard.key}", what, change))
 
 
 def _with_banks(plan: Plan, place: Place) -> Plan:

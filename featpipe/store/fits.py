@@ -133,8 +133,6 @@ class StoreShelf:
         for key in differing(self.place, before, before):
             group = "/".join(key.split("/")[:2])
             self.place.remove([key for key, _ in list(self.place.files(group))])
-            what = (
-                "was lost, and learned from the same images it is another bank now, of other libraries."
-            )
+            what = "was lost, and learned from the same images it is another bank now, of other libraries."
             change = "Set store.path to another path, or remove this store, and run again."
             raise StoreError(Problem(f"{self.place}/{group}", what, change))

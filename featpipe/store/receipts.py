@@ -250,6 +250,12 @@ def _ledger(group: Any, *, sealed: bool) -> Ledger:
     return Ledger([*with_failures(receipts, failures, away)], failures, _column(group, "path"))
 
 
+def shard_sums(ledger: Ledger | None) -> dict[str, Sum]:
+    """Return what every shard is, as the receipts have it."""
+    receipts: Sequence[Receipt] = ledger.receipts if ledger is not None else ()
+    return {shard.key: Sum(shard.bytes, shard.sha256) for one in receipts for shard in one.shards}
+
+
 def find_names(place: Place) -> list[str] | None:
     """Return the names of the images whose rows a store has, from either place that keeps them; None where both lack.
 
