@@ -44,8 +44,8 @@ def verify_and_show(
     console.say_problems(report.problems[:MOST])
     if len(report.problems) > MOST:
         console.say(f"… and {len(report.problems) - MOST:,} more (--json tells all)")
-    again = f", {count_text(report.recomputed, 'shard')} computed again" if report.recomputed else ""
+    again = f", {report.recomputed:,} of them computed again" if report.recomputed else ""
     verdict = f"{count_text(len(report.problems), 'problem')} in" if report.problems else "all is well with"
     files = f" and {count_text(report.files, 'other file')}" if report.files else ""
-    console.show(f"{verdict} {count_text(report.shards, 'shard')}{files} ({bytes_text(report.bytes)}{again})")
+    console.show(f"{verdict} {count_text(report.shards, 'shard')} ({bytes_text(report.bytes)}{again}){files}")
     return not report.problems

@@ -43,6 +43,7 @@ class VerifyReport:
     files: int = 0
     """Others than shards: metadata, names, labels, axes, banks, receipts."""
     bytes: int = 0
+    """Of the shards."""
     recomputed: int = 0
     """Shards that were computed again."""
     problems: list[Problem] = field(default_factory=list)
@@ -129,7 +130,7 @@ def _compare(place: Place, sums: Mapping[str, Sum], threads: int, report: Verify
             for key, problem in zip(keys[start:], pool.map(look, keys[start : start + AHEAD]), strict=False):
                 report.shards += is_shard(key)
                 report.files += not is_shard(key)
-                report.bytes += sums[key].bytes
+                report.bytes += sums[key].bytes if is_shard(key) else 0
                 if problem:
                     damaged[key] = problem
                 tell(report.shards + report.files, len(keys))

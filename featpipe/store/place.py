@@ -202,7 +202,7 @@ class LocalPlace:
         path = self.path / key
         with told(path):
             while True:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(path.parent, sync=self.fsync)
                 try:
                     file = path.open("xb")
                 except FileExistsError:
@@ -243,8 +243,10 @@ class LocalPlace:
             raise StoreError(Problem(str(self.path), f"cannot be listed: {error.strerror or error}.")) from None
 
     def remove(self, keys: Iterable[str]) -> None:
+        folders = set()
         for key in keys:
             path = self.path / key
+            folders.add(path.parent)
             with self._told(path):
                 if self.drafts is None:
                     path.unlink(missing_ok=True)
@@ -257,6 +259,9 @@ class LocalPlace:
                         raise
                     continue
                 removed.unlink(missing_ok=True)
+        for folder in folders if self.fsync else ():
+            with suppress(FileNotFoundError):
+                _sync_folder(folder)
 
     def modified(self, key: str) -> float | None:
         try:
@@ -298,12 +303,12 @@ class LocalPlace:
         """Open a file that takes the place of ``path`` when all has been written, and vanishes if that fails."""
         temporary = (self.drafts or path.parent) / temporary_name()
         try:
-            with temporary.open("wb") if self.drafts is not None else _making(temporary) as file:
+            with temporary.open("wb") if self.drafts is not None else _making(temporary, sync=self.fsync) as file:
                 yield file
                 if self.fsync:
                     file.flush()
                     os.fsync(file.fileno())
-            _move(temporary, path)
+            _move(temporary, path, sync=self.fsync)
             if self.fsync:
                 _sync_folder(path.parent)
         except BaseException:
@@ -327,16 +332,24 @@ def temporary_name() -> str:
     return uuid.uuid4().hex + TEMPORARY
 
 
-def _making(path: Path) -> BinaryIO:
+def _making(path: Path, *, sync: bool) -> BinaryIO:
     """Open a file for writing, its directory made if need be."""
     try:
         return path.open("wb")
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent, sync=sync)
         return path.open("wb")
 
 
-def _move(temporary: Path, path: Path) -> None:
+def _make_folder(folder: Path, *, sync: bool) -> None:
+    """Make a directory and those above it; where asked to, let their names reach the disk."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()] if sync else []
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        _sync_folder(one.parent)
+
+
+def _move(temporary: Path, path: Path, *, sync: bool) -> None:
     """Rename a file, the directory of its new name made if need be, and again should somebody tidy it away."""
     while True:
         try:
@@ -344,7 +357,7 @@ def _move(temporary: Path, path: Path) -> None:
         except FileNotFoundError:
             if not temporary.exists():
                 raise
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent, sync=sync)
         else:
             return
 

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.core.buffer import cpu
-from zarr.storage import MemoryStore
 
 from featpipe.errors import Problem, StoreError
 from featpipe.geometry.axis import Span
@@ -28,8 +26,6 @@ from featpipe.store.shard import Layout, Shard, read_layout, shard_parts, write_
 
 CONSOLIDATED = 5000
 """Most arrays and groups whose metadata are gathered at the root: of more, opening the root would take seconds."""
-READERS = 16
-"""Metadata read at once."""
 
 
 class StoreWriter:

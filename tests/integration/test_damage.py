@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import featpipe
-from featpipe.errors import StoreError
-from featpipe.run import plan_run
-from featpipe.run.standing import look
-from featpipe.spec.load import parse_pipeline
-from featpipe.store.place import LocalPlace, Part
 from tests.endpoint import Bucket
-from tests.integration.commands import Done
-from tests.integration.damage import RESOURCES, Patient, flipped, make_images, pipeline, put_back, run, tree_of
+from tests.integration.damage import Patient, flipped, make_images, pipeline
 
 FLIPS = int(os.environ.get("DAMAGE_FLIPS", "150"))
 """Of the campaigns; 2000 for a release."""

@@ -431,7 +431,8 @@ def test_killed_at_any_instant_and_run_again_it_ends_in_the_same_bytes(tmp_path:
     assert json.loads(done.stdout)["status"] in ("complete", "unchanged")
     assert tree(store) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "out.zarr.run", "p.yaml", "photos"]
-    assert sorted(path.name for path in (tmp_path / "out.zarr.run").iterdir()) == [
+    left = (path.name for path in (tmp_path / "out.zarr.run").iterdir() if not path.name.endswith(".partial"))
+    assert sorted(left) == [
         lock_key(2),
         "plan.json",
         "runs",

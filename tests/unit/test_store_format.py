@@ -20,6 +20,7 @@ from featpipe.run.session import run_plan
 from featpipe.spec.load import parse_pipeline
 from featpipe.stack import open_stack
 from featpipe.store.coordinates import encode_labels
+from featpipe.store.fence import lock_key
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "store-format.md"
 Row = dict[str, list[str]]
@@ -127,7 +128,8 @@ def described(store: Path, path: str, node: Mapping[str, Any]) -> tuple[str, Row
     elif not parent:
         section = "Arrays of the root"
     else:
-        section, name = ("Receipts", path) if parent == "receipts" else ("Learned banks", f"fits/KEY/{name}")
+        sections = {"receipts": ("Receipts", path), "checksums": ("Checksums", path)}
+        section, name = sections.get(parent, ("Learned banks", f"fits/KEY/{name}"))
     for row in rows_of(section, "array"):
         right = row["dimensions"] == node["dimension_names"] and node["data_type"] in row["type"]
         if row["array"] == [name] and right:
@@ -186,10 +188,10 @@ def assert_encoding(path: str, node: Mapping[str, Any]) -> None:
         assert names == ["bytes", "zstd"]
         assert codecs[1][1]["level"] == 0
         return
-    long = node["dimension_names"][0] in ("image", "row", "shard")
+    long = node["dimension_names"][0] in ("image", "row", "shard", "failure", "file")
     assert names == [first, "zstd"] if long else [first]
     assert not long or codecs[1][1]["level"] == 1
-    assert node["chunk_grid"]["configuration"]["chunk_shape"] == [min(65536, *node["shape"])]
+    assert node["chunk_grid"]["configuration"]["chunk_shape"] == [max(1, min(65536, *node["shape"]))]
 
 
 def test_every_group_of_a_store_is_described(stores: list[Path]) -> None:
@@ -243,7 +245,7 @@ def test_every_file_of_a_store_is_metadata_or_a_chunk_and_every_shard_has_a_rece
         shards = {file for file in chunks if "/features/c/" in file}
         assert shards == set(open_stack(store)._array("receipts/key"))
         beside = {path.name for path in store.with_name(f"{store.name}.run").iterdir()}
-        assert beside == {"runs", "plan.json"}
+        assert beside == {"runs", "plan.json", lock_key(1)}
 
 
 def test_images_that_failed_are_nan_in_stacked_maps_and_those_without_height_have_no_own(stores: list[Path]) -> None:
