@@ -21,12 +21,21 @@ from featpipe.plan.identity import DECODERS, Identities, plan_digests
 from featpipe.plan.layout import array_plan
 from featpipe.plan.model import Plan, Task
 from featpipe.store.checksums import Checksums, Findings, differing, is_shard, is_visible, read_checksums
-from featpipe.store.create import read_failures
+from featpipe.store.create import read_failures, read_unavailable
 from featpipe.store.fits import GROUP as FITS
 from featpipe.store.format import FORMAT, NODE
 from featpipe.store.place import LocalPlace, Place
 from featpipe.store.receipts import GROUP as RECEIPTS
-from featpipe.store.receipts import Journal, Ledger, Receipt, find_names, read_ledger, shard_sums, with_failures
+from featpipe.store.receipts import (
+    Journal,
+    Ledger,
+    Receipt,
+    find_names,
+    read_ledger,
+    shard_sums,
+    told_receipts,
+    with_failures,
+)
 from featpipe.store.root import CHECKSUMS, Root, read_root
 from featpipe.store.seal import Sum, damaged_in_sealed
 from featpipe.store.shard import Shard
@@ -88,9 +97,7 @@ def recover(place: Place, plan: Plan, identities: Identities) -> Known:
     if journal.exists():
         known.receipts = journal.read()
     elif ledger is not None and (complete or ledger.failures is not None):
-        known.receipts = ledger.receipts
-        if ledger.failures is None:
-            known.receipts = [*with_failures(ledger.receipts, read_failures(place))]
+        known.receipts = told_receipts(place, ledger)
         if not complete:  # whatever came between, a shard that has the bytes of its receipt is that shard
             known.damaged |= _damaged_shards(place, ledger)
     elif table is not None:
@@ -139,8 +146,8 @@ def _receipts_of(
     failures_lost = any(key.startswith("ok/") for key in damaged)
     if failures_lost or header.get("digests") != plan_digests(plan) or here != before:
         return []
-    failures = read_failures(place)
-    receipts = [*with_failures(_planned(plan, identities, table.sums), failures)]
+    planned = _planned(plan, identities, table.sums)
+    receipts = [*with_failures(planned, read_failures(place), read_unavailable(place))]
     told = {shard.key for one in receipts for shard in one.shards}
     return receipts if told == set(filter(is_shard, table.sums)) else []
 

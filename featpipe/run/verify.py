@@ -22,7 +22,7 @@ from featpipe.store.fits import GROUP, StoreShelf, learned_banks
 from featpipe.store.format import FORMAT, NODE, no_stack, node_key
 from featpipe.store.place import Place, open_place
 from featpipe.store.receipts import GROUP as RECEIPTS
-from featpipe.store.receipts import Ledger, Receipt, read_ledger, shard_sums
+from featpipe.store.receipts import Ledger, Receipt, read_ledger, shard_sums, told_receipts
 from featpipe.store.root import CHECKSUMS, Root, read_root
 from featpipe.store.seal import MENDS, Sum, damaged_in_sealed, sum_of
 from featpipe.store.shard import Shard, check_shard, read_layout
@@ -96,7 +96,8 @@ def verify_store(
     if recompute and ledger is not None and root.header is not None:
         shards = sum(len(one.shards) for one in ledger.receipts)
         draw = random.Random(seed)
-        _recompute(place, root.header, ledger.receipts, min(recompute, shards), draw, resources, report)
+        receipts = told_receipts(place, ledger)
+        _recompute(place, root.header, receipts, min(recompute, shards), draw, resources, report)
     return report
 
 
@@ -204,7 +205,8 @@ def _recompute(
     for receipt, shard in drawn:
         parts.setdefault(receipt.place, (receipt, []))[1].append(shard)
     plan = _with_banks(plan, place)
-    failed = {image: Failure(image, why) for image, why in read_failures(place).items()}  # their rows are NaN whole
+    told = (one for receipt in receipts for one in (receipt.failures or {}).items())
+    failed = {image: Failure(image, why) for image, why in told}  # their rows are NaN whole
     work = Work(plan, open_reader(plan.pipeline.images, plan.collection), ShardHasher(place), failed)
     for key, (receipt, shards) in parts.items():
         found = wanted.get(key)

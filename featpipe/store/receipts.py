@@ -16,7 +16,16 @@ import numpy as np
 import zarr
 
 from featpipe.plan.identity import Identity
-from featpipe.store.create import add_array, add_names, encode_group, open_sealed, read_names, texts
+from featpipe.store.create import (
+    add_array,
+    add_names,
+    encode_group,
+    open_sealed,
+    read_failures,
+    read_names,
+    read_unavailable,
+    texts,
+)
 from featpipe.store.format import KEY, read_node
 from featpipe.store.place import TEMPORARY, Place
 from featpipe.store.seal import SEAL, Sum, read_sealed, sum_of, write_sealed
@@ -268,23 +277,17 @@ def find_names(place: Place) -> list[str] | None:
     return None if ledger is None else ledger.names
 
 
-def read_receipts(place: Place, failures: Mapping[int, str], unavailable: Collection[int] = ()) -> list[Receipt]:
-    """Return the receipts of a complete store; none where it has none, or none that are as they were written.
+def told_receipts(place: Place, ledger: Ledger) -> list[Receipt]:
+    """Return the receipts of a store with the failures of their images; one of featpipe 0.1 has these in ``ok`` alone.
 
-    Parameters
-    ----------
-    place : Place
-    failures : mapping of int to str
-        The store's images without features, and why, where the receipts do not tell: each gets those of its images.
-    unavailable : collection of int
-        Those of them that could not be reached.
+    Raises
+    ------
+    StoreError
+        If what ``ok`` says cannot be understood.
     """
-    ledger = read_ledger(place)
-    if ledger is None:
-        return []
     if ledger.failures is not None:
         return ledger.receipts
-    return [*with_failures(ledger.receipts, failures, unavailable)]
+    return [*with_failures(ledger.receipts, read_failures(place), read_unavailable(place))]
 
 
 def _column(group: Any, name: str) -> list[Any]:
