@@ -91,6 +91,7 @@ def _learn(plan: Plan, request: FitRequest, execute: Execute, tell: Tell) -> Fit
         add_failures(failures, cut.failures)
 
     execute(work, work.tasks, arrived)
+    del work  # and what its reader keeps for each thread, before the fit takes its share
     listed = [failures[image] for image in sorted(failures)]
     _check_reached(request, [one.reason for one in listed if one.unavailable])
     if listed and plan.pipeline.images.on_error == "fail":

@@ -12,7 +12,7 @@ import numpy as np
 from featpipe.errors import FeatpipeError
 from featpipe.images.buckets import list_marks
 from featpipe.images.labels import label
-from featpipe.images.npy import NpyFile
+from featpipe.images.npy import PIECE_BYTES, NpyFile
 from featpipe.images.omezarr import full_level, is_ome, level_axes
 from featpipe.images.refusal import Refused, check_readable, source_error
 from featpipe.images.region import region_origin, region_shape
@@ -221,6 +221,8 @@ def _seen(images: Images, height: int, width: int, channels: int) -> int:
 
 def _chunk_bytes(array: Any, axes: str) -> int:
     """Bound what the chunks that hold a region take while they are decoded, in bytes."""
+    if isinstance(array, NpyFile):
+        return PIECE_BYTES
     chunks = getattr(array, "chunks", None)
     if not chunks:
         return 0

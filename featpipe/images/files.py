@@ -92,9 +92,19 @@ class _Guard:
 
 
 def probe_headers(
-    medium: Medium, rows: Sequence[int], images: Images, *, threads: int = 4
+    medium: Medium, rows: Sequence[int], images: Images, *, threads: int = 4, together: int = 16
 ) -> dict[int, Header | Refused]:
-    """Read the header of every image, or why it cannot be read; where they come slowly, threads hide their latency."""
+    """Read the header of every image, or why it cannot be read; where they come slowly, threads hide their latency.
+
+    Parameters
+    ----------
+    medium : Medium
+    rows : sequence of int
+    images : Images
+    threads : int
+    together : int
+        Rows that one thread reads after one another, where there are many threads.
+    """
 
     def probe(row: int) -> Header | Refused:
         try:
@@ -105,11 +115,11 @@ def probe_headers(
     def probe_part(part: Sequence[int]) -> list[Header | Refused]:
         return [probe(row) for row in part]
 
-    first, several = (256, 256) if threads <= 4 else (0, 16)
+    first, several = (256, 256) if threads <= 4 else (0, together)
     parts = [rows[:first], *(rows[i : i + several] for i in range(first, len(rows), several))]
     start = time.perf_counter()
     found = [probe_part(part) for part in parts[:1]]
-    if first and time.perf_counter() - start < _SLOW * len(parts[0]):
+    if threads == 1 or (first and time.perf_counter() - start < _SLOW * len(parts[0])):
         found += map(probe_part, parts[1:])
     else:
         with ThreadPoolExecutor(threads) as pool:

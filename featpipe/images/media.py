@@ -22,7 +22,7 @@ from featpipe.images.ranges import (
     open_images,
     open_part,
 )
-from featpipe.images.refusal import Refused, Unavailable
+from featpipe.images.refusal import Refused
 from featpipe.images.tables import Table, open_table
 from featpipe.images.zip import open_zipped
 from featpipe.objects import is_url, parse_url
@@ -152,7 +152,7 @@ class _Members:
 
 
 class _Rows:
-    """Rows of tables; the numbers are file, row group, row in it. A thread keeps the row group it read last."""
+    """Rows of tables; the numbers are file, row group, row in it. A thread keeps its place in its last row group."""
 
     def __init__(self, located: Located) -> None:
         self._located = located
@@ -163,19 +163,12 @@ class _Rows:
         holder, group, at = _numbers(self._located, row)
         if getattr(self._kept, "place", None) != (holder, group):
             self._kept.place = self._kept.rows = None  # lets the old ones go before the new come
-            try:
-                self._kept.rows = self._table(holder).read_images(group)
-            except Unavailable:
-                raise
-            except Refused as refused:
-                self._kept.rows = str(refused)  # for every row of it, which is not read again
+            self._kept.rows = self._table(holder).read_images(group)
             self._kept.place = (holder, group)
-        if isinstance(self._kept.rows, str):
-            raise Refused(self._kept.rows)
-        content = self._kept.rows[at]
-        if not content.is_valid:
+        content = self._kept.rows.read(at)
+        if content is None:
             raise Refused("has no bytes in the table")
-        return io.BytesIO(content.as_buffer())
+        return io.BytesIO(content)
 
     def _table(self, holder: int) -> Table:
         """Return a table, opened by this thread."""

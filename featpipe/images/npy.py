@@ -7,13 +7,21 @@ memory of the process for as long as the system likes.
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from math import prod
+from operator import mul
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.geometry.grid import cut
 from featpipe.reading.files import ChangedFileError, SteadyFile, mark_of
+
+PIECE_BYTES = 2**20
+"""Read at once where more is read than is wanted, at most, or one row of an array."""
+_GAP_BYTES = 4 * 2**10
+"""Between two rows that are read together, at most: the system reads whole pages, and a call takes about as long."""
 
 
 class NpyFile:
@@ -55,33 +63,74 @@ class NpyFile:
         return whole
 
     def _read(self, spans: list[tuple[int, int]], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        """Read a box of the array as it lies in the file, run by run of what lies together."""
-        axis = max((i for i, (span, n) in enumerate(zip(spans, shape, strict=True)) if span != (0, n)), default=0)
-        wanted = tuple(stop - start for start, stop in spans)
-        strides = [prod(shape[i + 1 :]) for i in range(len(shape))]
-        run = prod(wanted[axis:])
-        if not prod(wanted):
-            return np.empty(wanted, self.dtype)
-        first = spans[axis][0] * strides[axis] if shape else 0
-        places = (
-            first + sum(i * stride for i, stride in zip(at, strides, strict=False))
-            for at in itertools.product(*(range(*span) for span in spans[:axis]))
-        )
+        """Read a box of the array as it lies in the file."""
+        box = _Box.of(spans, shape, self.dtype.itemsize)
+        out = np.empty(box.wanted, self.dtype)
+        if not out.size:
+            return out
         with SteadyFile(self.path) as file:
             if mark_of(file.found) != self._mark:
                 raise ChangedFileError(self.path)
-            if run == prod(wanted):
-                return self._run(file, next(places), run).reshape(wanted)
-            out = np.empty(prod(wanted), self.dtype)
-            for i, place in enumerate(places):
-                out[i * run : (i + 1) * run] = self._run(file, place, run)
-        return out.reshape(wanted)
+            level = box.level if box.apart else max(box.level - 1, 0)
+            for at in itertools.product(*map(range, box.wanted[:level])):
+                start = self._start + box.first + sum(map(mul, at, box.strides))
+                if box.apart:
+                    self._fill(file, start, out[at], box)
+                else:  # rows that lie in one piece each, or all together
+                    self._rows(file, start, box.strides[level], out[at] if box.level else out[None])
+        return out
 
-    def _run(self, file: SteadyFile, first: int, count: int) -> npt.NDArray[Any]:
-        content = file.read_at(self._start + first * self.dtype.itemsize, count * self.dtype.itemsize)
-        if len(content) < count * self.dtype.itemsize:
+    def _fill(self, file: SteadyFile, start: int, out: npt.NDArray[Any], box: _Box) -> None:
+        """Read some rows of a box at once, with what lies between them, and keep what is wanted."""
+        strides = box.strides[box.level :]
+        last = sum((n - 1) * stride for n, stride in zip(out.shape[1:], strides[1:], strict=True)) + box.itemsize
+        at_once = min(max(1, PIECE_BYTES // strides[0]), len(out))
+        piece = np.empty((at_once - 1) * strides[0] + last, np.uint8)
+        for first, stop in cut(len(out), at_once):
+            rows = out[first:stop]
+            part = piece[: (len(rows) - 1) * strides[0] + last]
+            self._rows(file, start + first * strides[0], 0, part[None])
+            rows[...] = np.ndarray(rows.shape, self.dtype, part, strides=strides)
+
+    def _rows(self, file: SteadyFile, start: int, stride: int, out: npt.NDArray[Any]) -> None:
+        if not file.read_rows(start, stride, out):
             raise ChangedFileError(self.path)
-        return np.frombuffer(content, self.dtype)
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Where a box of an array lies in a file, and how it is read: in bytes, and from the outermost axis inwards."""
+
+    wanted: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+    first: int
+    level: int
+    """The axis some rows of which are read at once; a loop goes over those before it."""
+
+    @classmethod
+    def of(cls, spans: list[tuple[int, int]], shape: tuple[int, ...], itemsize: int) -> _Box:
+        """Choose how to read a box: rows are read together where little lies between them."""
+        wanted = tuple(stop - start for start, stop in spans)
+        strides = tuple(itemsize * prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        first = sum(start * stride for (start, _), stride in zip(spans, strides, strict=True))
+        level, covered = max(len(shape) - 1, 0), itemsize
+        while level > 0:
+            covered += (wanted[level] - 1) * strides[level]
+            if strides[level - 1] > PIECE_BYTES or strides[level - 1] - covered > _GAP_BYTES:
+                break
+            level -= 1
+        return cls(wanted, strides, itemsize, first, level)
+
+    @property
+    def apart(self) -> bool:
+        """Whether something lies between what is read at once."""
+        inner = self.itemsize
+        for n, stride in [*zip(self.wanted, self.strides, strict=True)][self.level :][::-1]:
+            if n > 1 and stride != inner:
+                return True
+            inner *= n
+        return False
 
 
 def _span(part: Any, length: int) -> tuple[int, int]:

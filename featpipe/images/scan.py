@@ -31,6 +31,8 @@ from featpipe.spec.pipeline import Images
 _SAMPLE = 64
 _LOCAL, _REMOTE = 4, 32
 """Threads that read headers."""
+_PROBING_BYTES = 128 * 2**20
+"""What threads that read headers may hold, in bytes: less than compiled kernels take, which are not there yet."""
 _LEAST_BYTES = 16 * 2**20
 _EDGE = 256
 """Of a part so small that preparing it takes as much as a larger one does."""
@@ -85,7 +87,8 @@ def _collect(images: Images, listing: Listing) -> Collection:
     readable = [i for i in first.values() if i not in listing.missing]
     probed = images.size is None or images.color == "keep"
     rows = readable if probed else _spread(readable, _SAMPLE)
-    headers = probe_headers(open_medium(listing), rows, images, threads=_REMOTE if is_url(listing.root) else _LOCAL)
+    threads, together = _probing(listing)
+    headers = probe_headers(open_medium(listing), rows, images, threads=threads, together=together)
     failed = dict(listing.missing)
     refused = {i: why for i, header in headers.items() if (why := _refusal(header, images))}
     parts = probed and _by_parts(headers, refused, images)
@@ -109,6 +112,15 @@ def _collect(images: Images, listing: Listing) -> Collection:
         dtype=_common_dtype(good), unreadable=unreadable, unavailable=unavailable, places=listing.places,
         odd_names=listing.odd_names, origin=region_origin(images), passed=listing.passed,
     )  # fmt: skip
+
+
+def _probing(listing: Listing) -> tuple[int, int]:
+    """Return how many threads read headers, and how many rows each at once: of tables, whole row groups pass by."""
+    threads = _REMOTE if is_url(listing.root) else _LOCAL
+    if listing.kind != "parquet" or listing.held is None or listing.places is None:
+        return threads, 16
+    room = _PROBING_BYTES // max(int(listing.held.max(initial=0)), 1)
+    return max(1, min(threads, room)), int(listing.places.numbers[:, 2].max(initial=0)) + 1
 
 
 def _spread(rows: Sequence[int], count: int) -> list[int]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from featpipe.images.ranges import FileRanges, Part, Ranges
-from featpipe.images.refusal import Refused, source_error
+from featpipe.images.refusal import Refused, Unavailable, source_error
 
 MOST_ROWS = 5_000_000
 _MOST_FOOTER = 64 * 2**20
 _MOST_GROUP = 2**30
-"""Of the images of one row group, unpacked, in bytes: a thread holds them."""
+"""Of the images of one row group, unpacked, in bytes: a thread holds a page of them, and that may be all."""
 _PIECE = 16 * 2**20
 """Of a column, unpacked at once, in bytes: a value that stands in a dictionary once can stand in every row."""
+_BUFFER = 2**20
+"""Of a column, read at once, in bytes; pages are read by themselves, and larger ones whole."""
+_ASIDE = 32 * 2**20
+"""What pyarrow's allocator keeps aside, in bytes."""
 _MOST_TEXT = 2**29
 """Of one other column, in bytes."""
 _MAGIC = b"PAR1"
@@ -79,33 +83,42 @@ class Table:
         return found
 
     def image_bytes(self) -> list[int]:
-        """Return what reading each row group's images takes at most, in bytes."""
-        return [self._most(group) + _PIECE for group in range(len(self.groups))]
+        """Return what a thread that reads each row group's images holds at most, in bytes."""
+        return [self._held(group) for group in range(len(self.groups))]
 
-    def _most(self, group: int) -> int:
-        """Return how many bytes of images a row group may unpack to: little more than the file tells."""
-        unpacked = self._unpacked(group, self.column)
+    def _held(self, group: int) -> int:
+        """Return the bytes of a page, packed and unpacked, and of two copies of an image; a page may be all there is.
+
+        The largest image is taken for 8 times as large as the mean: tables do not tell.
+        """
+        packed, unpacked = self._sizes(group, self.column)
         if unpacked > _MOST_GROUP:
             what = f"holds {unpacked:,} bytes of images in a row group, more than {_MOST_GROUP:,}"
             raise Refused(f"{what}. Write smaller row groups")
-        return 2 * unpacked + _PIECE
+        largest = min(unpacked, max(_PIECE, 8 * unpacked // max(self.groups[group], 1)))
+        return packed + unpacked + 2 * largest + _ASIDE
 
-    def read_images(self, group: int) -> Sequence[Any]:
-        """Return the bytes of a row group's images, as binary scalars of pyarrow."""
-        import pyarrow as pa
+    def read_images(self, group: int) -> RowGroup:
+        """Return a row group's images, to be read one after another."""
+        return RowGroup(self, group)
 
-        return pa.chunked_array(list(self._read(group, self.column, self._most(group))), pa.large_binary())  # type: ignore[no-any-return]
+    def batches(self, group: int) -> Generator[Any]:
+        """Yield the images of a row group, as arrays of bytes, a few at a time; little more than the file tells."""
+        self._held(group)
+        return self._read(group, self.column, 2 * self._sizes(group, self.column)[1] + _PIECE)
 
-    def _unpacked(self, group: int, column: str) -> int:
+    def _sizes(self, group: int, column: str) -> tuple[int, int]:
+        """Return the bytes of a column of a row group, packed and unpacked, as the footer tells."""
         about = self._file.metadata.row_group(group)
         for i in range(about.num_columns):
             if about.column(i).path_in_schema == column:
-                return max(int(about.column(i).total_uncompressed_size), 0)
+                one = about.column(i)
+                return max(int(one.total_compressed_size), 0), max(int(one.total_uncompressed_size), 0)
         raise Refused(f"has no column {column!r}")
 
-    def _read(self, group: int, column: str, most: int) -> Iterator[Any]:
+    def _read(self, group: int, column: str, most: int) -> Generator[Any]:
         """Yield a column of a row group in pieces, none larger than ``most`` bytes, nor all together."""
-        unpacked = self._unpacked(group, column)
+        _, unpacked = self._sizes(group, column)
         if unpacked > most:
             raise Refused(f"unpacks to {unpacked:,} bytes in column {column!r}, more than {most:,}")
         rows = max(1, min(self.groups[group], _PIECE // max(unpacked, 1), 2**16))
@@ -125,6 +138,69 @@ class Table:
             raise Refused(f"holds {seen:,} rows in a group, not {self.groups[group]:,} as it says")
 
 
+class RowGroup:
+    """The images of a row group, for one thread to read in their order: an earlier one is read from the beginning.
+
+    Parameters
+    ----------
+    table : Table
+    group : int
+    """
+
+    def __init__(self, table: Table, group: int) -> None:
+        import pyarrow as pa
+
+        self._table, self._group = table, group
+        self._release: Callable[[], None] = pa.default_memory_pool().release_unused
+        self._batches: Generator[Any] | None = None
+        self._begin()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the pages, and have pyarrow's allocator, which would keep them, give them back to the system."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+            self._release()
+
+    def _begin(self) -> None:
+        self.close()
+        self._batches = self._table.batches(self._group)
+        self._first = self._stop = 0
+        self._part: Any = None
+        self._refusal: Refused | None = None
+
+    def read(self, at: int) -> bytes | None:
+        """Return the bytes of an image, or None where the row has none; it may raise ``Refused``."""
+        if at < self._first:
+            self._begin()
+        while at >= self._stop:
+            self._part = None  # lets the old rows go before the new come
+            self._go_on()
+        content: bytes | None = self._part[at - self._first].as_py()
+        return content
+
+    def _go_on(self) -> None:
+        if self._refusal is not None:  # of all rows from here on
+            raise Refused(str(self._refusal))
+        assert self._batches is not None
+        try:
+            part = next(self._batches)
+            if self._stop + len(part) == self._table.groups[self._group]:
+                next(self._batches, None)  # finds out whether there is more than there should be
+                self.close()
+        except Unavailable:
+            self._begin()
+            raise
+        except Refused as refused:
+            self._first, self._refusal = self._stop, refused
+            raise
+        self._part, self._first = part, self._stop
+        self._stop += len(part)
+
+
 def open_table(ranges: Ranges, column: str = "") -> Table:
     """Open a parquet file, here or in an object store; raises ``Refused`` if it is none."""
     try:
@@ -142,10 +218,10 @@ def open_table(ranges: Ranges, column: str = "") -> Table:
     footer = int.from_bytes(tail[:4], "little")
     if footer > min(_MOST_FOOTER, size):
         raise Refused(f"is not a readable parquet file (its footer has {footer:,} bytes)")
-    part = Part(ranges, 0, size)
+    part, buffer = Part(ranges, 0, size), max(ranges.ahead, _BUFFER)
     source = pa.PythonFile(part if isinstance(ranges, FileRanges) else io.BufferedReader(part, ranges.ahead), mode="r")
     try:
-        return Table(ranges, parquet.ParquetFile(source, pre_buffer=False), column)
+        return Table(ranges, parquet.ParquetFile(source, pre_buffer=False, buffer_size=buffer), column)
     except Refused:
         raise
     except Exception as error:  # damaged footers fail in many ways

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,8 @@ from featpipe.reading.retry import ShortReadError, retry
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
+_PREADV: Callable[..., int] | None = getattr(os, "preadv", None)
+"""Reads into memory that is there already; Windows has none."""
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP})
 
 
@@ -90,6 +93,32 @@ class SteadyFile(io.RawIOBase):
             parts.append(part)
             done += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_rows(self, start: int, stride: int, out: Any) -> bool:
+        """Fill the rows of a contiguous array, the first from ``start``, each other one ``stride`` bytes further.
+
+        Returns
+        -------
+        bool
+            Whether all was there; else the file ends before.
+        """
+        content = memoryview(out).cast("B")
+        length = content.nbytes // len(out)
+        for i in range(len(out)):
+            row = content[i * length : (i + 1) * length]
+            at = start + i * stride
+            done = 0
+            if _PREADV is not None and self._file >= 0:
+                try:
+                    done = _PREADV(self._file, (row,), at)
+                except OSError:  # comes again below, and is dealt with there
+                    done = 0
+            if done < length:
+                part = self.read_at(at + done, length - done)
+                if len(part) < length - done:
+                    return False
+                row[done:] = part
+        return True
 
     def _read_some(self, start: int, length: int) -> bytes:
         """Return some bytes; none only where the file really ends, as of one that was cut meanwhile."""

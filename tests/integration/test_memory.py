@@ -1,0 +1,157 @@
+"""The plan's promise of memory, for every kind of source: measured in processes of their own, no more than planned.
+
+The plan's peak holds for each process: this one with threads, or the client of workers and each of them. ``python -m
+tests.integration.test_memory FOLDER [SOURCE ...]`` prints the table, and keeps the sources in the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.endpoint import Bucket
+from tests.integration.commands import command
+from tests.integration.memory_sources import SOURCES, write_folder, write_parquet
+
+WATCH = Path(__file__).with_name("memory_watch.py")
+MEMORY = "1280MiB"
+POOL: dict[str, Any] = {"pool": {"mean": 32}}
+BANK = {"fit": "kmeans", "kernels": 8, "size": 6, "patches": 20_000, "iterations": 3}
+CHAINS: dict[str, list[Any]] = {
+    "none": [{"convolve": {"bank": "sobel"}}, "modulus", POOL],
+    "fit": [{"convolve": {"bank": BANK}}, POOL],
+}
+WAYS = {"threads": ("--threads", "2"), "workers": ("--workers", "2")}
+SAMPLE = [
+    ("npy, float32", "none", "threads"),
+    ("parquet, one row group", "fit", "threads"),
+    ("zarr, shards", "none", "workers"),
+]
+"""Of the table, what is measured each time; the whole takes many minutes."""
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+
+
+class Found(NamedTuple):
+    """What was planned and measured, in bytes."""
+
+    planned: int
+    base: int
+    fit: int
+    own: int
+    """The most of the process that was started."""
+    below: int
+    """The most of a process that it started: of a worker."""
+
+    @property
+    def measured(self) -> int:
+        return max(self.own, self.below)
+
+    def told(self) -> str:
+        parts = " ".join(f"{name} {value >> 20:4}" for name, value in self._asdict().items())
+        return f"{parts} ratio {self.planned / self.measured:.2f}"
+
+
+def measure(folder: Path, images: Path | str, fit: str, way: str) -> Found:
+    """Plan and run a pipeline, each in a process of its own."""
+    folder.mkdir(parents=True)
+    source = {"path": str(images), "color": "rgb"}
+    if str(images).endswith((".npy", "images.zarr")):
+        source = {"path": str(images), "axes": "nyx"}
+    data = {"images": source, "features": {"a": {"layers": CHAINS[fit]}}, "store": {"path": "out.zarr"}}
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(data))
+    options = [folder / "pipeline.yaml", "--memory", MEMORY, *WAYS[way]]
+    plan = subprocess.run(command("plan", "--json", *options), capture_output=True, text=True, check=False)
+    assert plan.returncode == 0, plan.stderr
+    planned = json.loads(plan.stdout)["memory"]
+    words = [sys.executable, str(WATCH), *command("run", "-q", *options)]
+    told = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert told["code"] == 0, told["error"]
+    return Found(planned["peak"], planned["base"], planned["fit"], told["own"], max(told["below"], default=0))
+
+
+def check(folder: Path, images: Path | str, fit: str, way: str) -> None:
+    if way == "workers":
+        pytest.importorskip("distributed")
+    if fit == "fit":
+        pytest.importorskip("sklearn")
+    found = measure(folder, images, fit, way)
+    assert found.measured <= found.planned, found.told()
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path | str]]:
+    """Sources by name that have been written; they are large."""
+    folder = tmp_path_factory.mktemp("sources")
+
+    class Written(dict[str, "Path | str"]):
+        def __missing__(self, name: str) -> Path | str:
+            place = folder / str(len(self))
+            place.mkdir()
+            if name.startswith("parquet"):
+                pytest.importorskip("pyarrow")
+            self[name] = SOURCES[name](place)
+            return self[name]
+
+    yield Written()
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("name", "fit", "way"), SAMPLE, ids=map(" · ".join, SAMPLE))
+def test_measured_peak_memory_is_at_most_the_planned(
+    tmp_path: Path, sources: dict[str, Path | str], name: str, fit: str, way: str
+) -> None:
+    check(tmp_path / "run", sources[name], fit, way)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("fit", CHAINS)
+@pytest.mark.parametrize("name", SOURCES)
+def test_measured_peak_memory_is_at_most_the_planned_for_any_source(
+    tmp_path: Path, sources: dict[str, Path | str], name: str, fit: str, way: str
+) -> None:
+    check(tmp_path / "run", sources[name], fit, way)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("fit", CHAINS)
+@pytest.mark.parametrize("kind", ["objects", "parquet"])
+def test_measured_peak_memory_is_at_most_the_planned_for_objects(
+    tmp_path: Path, bucket: Bucket, kind: str, fit: str, way: str
+) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+        images = bucket.put("images.parquet", write_parquet(tmp_path / "a.parquet", 20).read_bytes())
+    else:
+        images = bucket.put_folder(write_folder(tmp_path / "images", "jpeg"), "images")
+    check(tmp_path / "run", images, fit, way)
+
+
+def tabulate(root: Path, names: list[str]) -> None:
+    """Print the table."""
+    for name in names:
+        place = root / name.replace(" ", "-").replace(",", "")
+        kept = place / "where"
+        if not kept.exists():
+            place.mkdir(parents=True)
+            kept.write_text(str(SOURCES[name](place)))
+        for fit in CHAINS:
+            for way in WAYS:
+                shutil.rmtree(place / "run", ignore_errors=True)
+                found = measure(place / "run", kept.read_text(), fit, way)
+                bad = "" if found.measured <= found.planned else "  MORE THAN PLANNED"
+                print(f"{name:24} {fit:5} {way:8} {found.told()}{bad}", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    tabulate(Path(sys.argv[1]), sys.argv[2:] or list(SOURCES))
