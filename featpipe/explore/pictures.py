@@ -36,7 +36,7 @@ def colour_range(values: Float32) -> Range:
     """
     step = max(1, int(np.sqrt(values.size / SAMPLES)))
     some = values[::step, ::step]
-    some = some[np.isfinite(some)] if not np.isfinite(some).all() else some
+    some = some[np.isfinite(some)].astype(np.float64)  # float32 overflows between huge values of both signs
     if not some.size:
         return Range(0.0, 1.0, signed=False)
     low, high = (float(v) for v in np.quantile(some, (BEYOND, 1 - BEYOND)))
@@ -45,7 +45,9 @@ def colour_range(values: Float32) -> Range:
     if low < 0:
         reach = max(-low, high)
         return Range(-reach, reach, signed=True)
-    return Range(0.0 if low < 0.5 * high else low, high if high > low else low + 1, signed=False)
+    return Range(
+        0.0 if low < 0.5 * high else low, high if high > low else low + max(1.0, 1e-6 * abs(low)), signed=False
+    )
 
 
 def thumbnails(values: Float32, span: Range, first: int, most: int = PAGE) -> UInt8:
@@ -66,9 +68,9 @@ def thumbnails(values: Float32, span: Range, first: int, most: int = PAGE) -> UI
         0 at the range's low end, 255 at its high end; every s-th sample, with s such that they are small.
     """
     step = -(-max(values.shape[:2]) // THUMB)
-    some = values[step // 2 :: step, step // 2 :: step, first : first + most]
+    some = values[step // 2 :: step, step // 2 :: step, first : first + most].astype(np.float64)
     some = np.nan_to_num(some, posinf=span.high, neginf=span.low)
-    scaled = (some - np.float32(span.low)) * np.float32(255 / (span.high - span.low))
+    scaled = (some - span.low) / (span.high - span.low) * 255
     return np.ascontiguousarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8).transpose(2, 0, 1))
 
 

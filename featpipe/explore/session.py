@@ -151,7 +151,7 @@ class Session:
             "key": key, "name": subject.name, "path": subject.path, "kind": subject.kind,
             "shape": [y, x, channels], "channels": list(example.channels),
             "origin": list(example.origin), "whole": list(example.whole),
-            "range": [float(example.pixels.min()), float(example.pixels.max())],
+            "range": _ends(example.pixels),
             "pixels": parts.add(f"{key}:pixels", lambda: example.pixels),
         }  # fmt: skip
 
@@ -285,6 +285,12 @@ def _term_facts(
         facts["values"] = _listed(terms.values)
         facts["weights"] = None if terms.weights is None else _listed(terms.weights)
     return facts
+
+
+def _ends(pixels: np.ndarray[Any, Any]) -> list[float]:
+    """Return the least and the largest of the values that are finite."""
+    shown = pixels[np.isfinite(pixels)]
+    return [float(shown.min()), float(shown.max())] if shown.size else [0.0, 0.0]
 
 
 def _listed(values: Any) -> list[float | None]:

@@ -11,6 +11,7 @@ from featpipe.exports.levels import find_image, find_levels
 from featpipe.exports.omezarr import write_omezarr
 from featpipe.exports.table import Listener, Table, provenance
 from featpipe.exports.target import check_target, find_format, replacing
+from featpipe.exports.texts import check_texts
 from featpipe.report.units import bytes_text
 from featpipe.stack import Stack, open_stack
 from featpipe.store.place import LocalPlace, free_bytes
@@ -79,6 +80,7 @@ def export(
 
 
 def _write_table(table: Table, path: Path, form: str) -> dict[str, Any]:
+    check_texts(table, form)
     size, free = 4 * len(table) * table.width, free_bytes(LocalPlace(path.absolute().parent))
     if form != "parquet" and free is not None and size > free:  # HDF5 crashes on a full disk
         what = f"it takes {bytes_text(size)} of features, and {bytes_text(free)} are free there."

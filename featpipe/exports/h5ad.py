@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.exports.table import Table, texts, unique
+from featpipe.exports.texts import json_text
 from featpipe.store.format import KEY
 
 CHUNK_BYTES = 1 << 20
@@ -39,7 +39,7 @@ def write_h5ad(table: Table, path: Path) -> None:
         index=unique(paths),
     )
     var = pd.DataFrame({key: _column(values) for key, values in table.facts.items()}, index=table.names)
-    frame = anndata.AnnData(obs=obs, var=var, uns={KEY: json.dumps(table.provenance(), ensure_ascii=False)})
+    frame = anndata.AnnData(obs=obs, var=var, uns={KEY: json_text(table.provenance())})
     with warnings.catch_warnings():
         # anndata asks pandas 3 for an option that pandas is giving up: nobody here can change that
         warnings.filterwarnings("ignore", "The 'future.infer_string' option is deprecated")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.exports.table import Table
+from featpipe.exports.texts import json_text
 
 ROWS = 1 << 14
 """Texts written at once."""
@@ -40,7 +40,7 @@ def write_npz(table: Table, path: Path) -> None:
         _add_array(file, "column", np.array(table.names, np.str_))
         for key, values in table.facts.items():
             _add_array(file, f"column_{key}", values)
-        _add_array(file, "featpipe", np.array(json.dumps(table.provenance(), ensure_ascii=False)))
+        _add_array(file, "featpipe", np.array(json_text(table.provenance())))
 
 
 def _add_array(file: zipfile.ZipFile, name: str, values: npt.NDArray[Any]) -> None:

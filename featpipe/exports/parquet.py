@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featpipe.exports.table import Table, texts, unique
+from featpipe.exports.texts import json_text
 from featpipe.geometry.axis import Span
 from featpipe.store.format import KEY
 
@@ -50,12 +50,12 @@ def _schema(table: Table, *, wide: bool) -> Any:
     if wide:
         names = unique([*IMAGE, *table.names])[len(IMAGE) :]
         for name, column in zip(names, table.stack.columns(), strict=True):
-            fields.append(pa.field(name, pa.float32(), metadata={KEY: json.dumps(column, ensure_ascii=False)}))
+            fields.append(pa.field(name, pa.float32(), metadata={KEY: json_text(column)}))
     else:
-        facts = json.dumps({"columns": table.names}, ensure_ascii=False)
+        facts = json_text({"columns": table.names})
         fields.append(pa.field("features", pa.list_(pa.float32(), table.width), metadata={KEY: facts}))
     own = {"classes": list(table.stack.classes), "splits": list(table.stack.split_names)}
-    facts = json.dumps({**own, **table.provenance()}, ensure_ascii=False)
+    facts = json_text({**own, **table.provenance()})
     return pa.schema(fields, metadata={KEY: facts})
 
 

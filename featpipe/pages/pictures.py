@@ -125,7 +125,7 @@ def _from_msh(msh: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _bytes(image: Floats) -> Bytes:
     """Return an image's values as 8 bits."""
-    values = np.nan_to_num(image.astype(np.float32), posinf=0.0, neginf=0.0)
+    values = np.nan_to_num(image.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if low >= 0 and 0.25 < high <= 1:
         values = values * 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,12 +54,13 @@ def draw_scale(
 def draw_bars(sheet: Sheet, made: Frame, x: float, y: float) -> None:
     """Draw single values as bars with their names."""
     values = [float(panel.values[0, 0]) for panel in made.block.panels]
-    low, high = min(0.0, *values), max(0.0, *values)
+    ends = [value for value in values if isfinite(value)]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
     step = made.cell[1] / ((high - low) or 1)
     zero = x - low * step
     for i, value in enumerate(values):
         top, middle = y + i * BAR_ROW + 0.02, y + i * BAR_ROW + BAR_ROW / 2
-        end = zero + value * step
+        end = zero + (value * step if isfinite(value) else 0.0)
         corners = [(zero, top), (end, top), (end, top + made.cell[0]), (zero, top + made.cell[0])]
         sheet.fill(corners, BLUE if value >= 0 else RED)
         sheet.text(max(zero, end) + 0.03, middle, number_text(value), NUMBER, va="center_baseline")
@@ -70,6 +72,7 @@ def draw_bars(sheet: Sheet, made: Frame, x: float, y: float) -> None:
 def draw_profile(sheet: Sheet, made: Frame, x: float, y: float) -> None:
     """Draw the values of very many features as one outline."""
     values = made.block.panels[0].values[0].astype(np.float64)
+    values[~np.isfinite(values)] = 0
     height, width = made.cell
     line = NUMBER * LEADING
     height -= 2 * line

@@ -165,10 +165,12 @@ def _choose(program: Program, node: int, values: Float32, kept: Kept) -> Choice:
 def _variances(values: Float32) -> npt.NDArray[np.float64]:
     """Return every feature's variance over the image, a part of the features at a time."""
     if values.shape[:2] == (1, 1):
-        return np.asarray(values[0, 0], np.float64) ** 2
+        return np.where(np.isfinite(values[0, 0]), values[0, 0], 0).astype(np.float64) ** 2
     step = max(1, (1 << 24) // (values.shape[0] * values.shape[1]))
     parts = [values[..., i : i + step] for i in range(0, values.shape[2], step)]
-    return np.concatenate([part.var(axis=(0, 1), dtype=np.float64) for part in parts])
+    with np.errstate(invalid="ignore", over="ignore"):
+        variances = np.concatenate([part.var(axis=(0, 1), dtype=np.float64) for part in parts])
+    return np.where(np.isfinite(variances), variances, 0)
 
 
 def _blocks(program: Program, node: int, values: Float32, choice: Choice, shape: tuple[int, int]) -> list[Block]:
@@ -183,6 +185,7 @@ def _blocks(program: Program, node: int, values: Float32, choice: Choice, shape:
     facts = [shape_text([*shape, len(this.features)]) + _window_text(program, node)]
     facts += [f"stored as {', '.join(stored)}"] if stored else []
     facts += [choice.words] if choice.words else []
+    facts += _not_finite(values, choice)
     unit = "count" if isinstance(this.op, PoolOp | GridOp) and this.op.bins else ""
     unit = "code" if isinstance(this.op, CombineOp) and this.op.formula in ("sign", "argmax", "digits") else unit
     if shape == (1, 1):
@@ -195,6 +198,15 @@ def _blocks(program: Program, node: int, values: Float32, choice: Choice, shape:
     kind: Kind = "image" if _is_average(program, node) else "maps"
     blocks.append(_arranged(kind, node, title, tuple(facts), panels, shape[1] / shape[0], unit))
     return blocks
+
+
+def _not_finite(values: Float32, choice: Choice) -> list[str]:
+    """Return how many of the values shown no colour tells, in words."""
+    size = values.shape[0] * values.shape[1] * len(choice.features)
+    count = size - sum(int(np.isfinite(values[..., i]).sum()) for i in choice.features)
+    if not count:
+        return []
+    return ["no value is finite" if count == size else f"{count:,} of {size:,} values are not finite"]
 
 
 def _is_halving(program: Program, node: int) -> bool:
@@ -293,9 +305,9 @@ def image_block(example: Example) -> Block:
         facts.append(f"the middle of {shape_text(example.whole)} px")
     if len(names) == 3:
         colours = np.stack([_fit(pixels[..., c], SHARPEST) for c in range(3)], axis=2)
-        top = max(1.0, float(pixels.max()))
+        top = max(1.0, float(pixels.max(where=np.isfinite(pixels), initial=0)))
         top = 255.0 if 1 < top <= 255 else top
-        panel = Panel(0, {}, np.clip(colours / np.float32(top), 0, 1))
+        panel = Panel(0, {}, np.clip(np.nan_to_num(colours) / np.float32(top), 0, 1))
         return Block("image", ROOT, "image", tuple(facts), (panel,), in_lines(1, 1))
     panels = [Panel(c, {"channel": name}, _fit(pixels[..., c], SHARPEST)) for c, name in enumerate(names[:12])]
     if len(names) > 12:
@@ -311,8 +323,11 @@ def _fit(values: Float32, edge: int) -> Float32:
     y, x = (n // step for n in values.shape)
     if min(y, x) == 0:
         return np.ascontiguousarray(values[::step, ::step])
-    averaged: Float32 = values[: y * step, : x * step].reshape(y, step, x, step).mean(axis=(1, 3), dtype=np.float32)
-    return averaged
+    with np.errstate(invalid="ignore"):  # of infinities of both signs
+        averaged: npt.NDArray[np.float64] = (
+            values[: y * step, : x * step].reshape(y, step, x, step).mean(axis=(1, 3), dtype=np.float64)
+        )
+    return averaged.astype(np.float32)
 
 
 def _notes(pipeline: Pipeline) -> tuple[str, ...]:

@@ -233,7 +233,8 @@ def _draw_values(
         assert scale is not None
         small = max(values.shape) <= 64
         colours = {"cmap": colour_map(kind, scale), "vmin": scale.low, "vmax": scale.high}
-        sheet.image(box, values, interpolation="nearest" if small else "antialiased", **colours)
+        # float32 overflows in between where values are huge
+        sheet.image(box, values.astype("float64"), interpolation="nearest" if small else "antialiased", **colours)
         if kind == "table":
             _draw_number(sheet, box, float(values[0, 0]), scale, kind)
 

@@ -103,7 +103,7 @@ def share_scales(
     even : bool
         Whether one scale may be clear for all.
     """
-    values = [one[np.isfinite(one)] for one in values]
+    values = finite(values)
     reach = _reach(values)
     found: list[tuple[Mode, tuple[Scale, ...], float]] = []
     ways: dict[Mode, Sequence[int]] = {"all": [0] * len(values), "rows": rows, "own": range(len(values))}
@@ -127,17 +127,24 @@ def share_scales(
     return "own", found[2][1], 4
 
 
+def finite(values: Sequence[Floats]) -> list[Floats]:
+    """Return the values of each picture that can be told by colours; a lone 0 of one that has none."""
+    kept = [one[np.isfinite(one)] for one in values]
+    return [one if one.size else np.zeros(1) for one in kept]
+
+
 def are_even(values: Sequence[Floats], groups: Sequence[object]) -> bool:
     """Tell whether the strongest pictures of all groups are about as strong."""
     tops: dict[object, float] = {}
-    for group, reach in zip(groups, _reach([one[np.isfinite(one)] for one in values]).tolist(), strict=True):
+    for group, reach in zip(groups, _reach(finite(values)).tolist(), strict=True):
         tops[group] = max(reach, tops.get(group, 0.0))
     return min(tops.values()) >= EVEN * max(tops.values())
 
 
 def _reach(values: Sequence[Floats]) -> npt.NDArray[np.float64]:
     """Return how far from 0 each picture goes, but for its few largest values."""
-    return np.array([float(np.percentile(np.abs(one[:: max(1, one.size // SAMPLED)]), SHARE)) for one in values])
+    some = (np.abs(one[:: max(1, one.size // SAMPLED)].astype(np.float64)) for one in values)
+    return np.array([float(np.percentile(one, SHARE)) for one in some])
 
 
 def _faintest(reach: npt.NDArray[np.float64], tops: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,7 +15,10 @@ from featpipe.store.place import Place
 
 
 def open_tree(place: Place, groups: Mapping[str, npt.NDArray[np.intp] | None], ok: npt.NDArray[np.bool_]) -> Any:
-    """Return a store as a lazily loaded xarray.DataTree, codes decoded to names.
+    """Return a store as a lazily loaded xarray.DataTree, codes decoded to names, that can be written as netCDF.
+
+    NetCDF's attributes are texts, numbers and lists of either: objects become JSON, nulls are left out. It has no
+    float16: such features will be written as float32.
 
     Parameters
     ----------
@@ -37,7 +41,13 @@ def open_tree(place: Place, groups: Mapping[str, npt.NDArray[np.intp] | None], o
         raise StoreError(Problem("to_xarray", "xarray is not installed.", change)) from None
 
     def read(group: str | None) -> Any:
-        return xarray.open_dataset(place.open_zarr(), engine="zarr", group=group, chunks=None, consolidated=False)
+        data = xarray.open_dataset(place.open_zarr(), engine="zarr", group=group, chunks=None, consolidated=False)
+        data.attrs = _portable(data.attrs)
+        for variable in data.variables.values():
+            variable.attrs = _portable(variable.attrs)
+            if variable.dtype == np.float16:
+                variable.encoding["dtype"] = "float32"
+        return data
 
     root = read(None)
     tree = {"/": _decode_root(root.assign_coords(ok=(root["ok"].dims, ok, root["ok"].attrs)))}
@@ -45,6 +55,22 @@ def open_tree(place: Place, groups: Mapping[str, npt.NDArray[np.intp] | None], o
         data = read(group)
         tree[group] = _decode(data if chosen is None else data.isel(feature=chosen))
     return xarray.DataTree.from_dict(tree, name=PurePosixPath(str(place)).stem)
+
+
+def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as netCDF has them."""
+    kept = {key: value for key, value in attributes.items() if value is not None and value != []}
+    return {key: _portable_value(value) for key, value in kept.items()}
+
+
+def _portable_value(value: Any) -> Any:
+    match value:
+        case bool():
+            return int(value)
+        case dict():
+            return json.dumps(value, ensure_ascii=False)
+        case _:
+            return value
 
 
 def _decode_root(data: Any) -> Any:

@@ -27,7 +27,18 @@ from featpipe.store.create import create_store
 from featpipe.store.place import LocalPlace
 from featpipe.store.write import StoreWriter
 from tests.unit.probe_examples import write_stack
-from tests.unit.store_examples import BAD, OWN, N, attributes, make_collection, make_own, make_stacked, own_array
+from tests.unit.store_examples import (
+    BAD,
+    CORNERS,
+    OWN,
+    N,
+    attributes,
+    corners_array,
+    make_collection,
+    make_own,
+    make_stacked,
+    own_array,
+)
 
 GOOD = [i for i in range(N) if i != BAD]
 TRAIN = [i for i in GOOD if i % 3]
@@ -51,6 +62,58 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         monkeypatch.setattr(table, "BLOCK_BYTES", 1)
         monkeypatch.setattr(omezarr, "BLOCK_BYTES", 1)
     return str(request.param)
+
+
+# -- texts -------------------------------------------------------------------------------------------------------------
+
+ODD = ("a\0b", "a\0", "\x1b[31m", "a/b", "", "\u202e", "tab\tline\n", "é" * 300, "same", "same")
+LOST = {("a\0b", "h5ad"), ("a\0", "h5ad"), ("a\0", "npz")}
+"""What HDF5 and NumPy cannot hold."""
+
+
+def odd_store(path: Path, classes: tuple[str, ...]) -> Stack:
+    """Return a store of a column, and a class for each image."""
+    n = len(classes)
+    maps = [(replace(CORNERS, features=({"bank": "log"},)), replace(corners_array(n), shape=(n, 2, 2, 1)))]
+    collection = make_collection(n, classes=classes, labels=np.arange(n), unreadable={}, heights=np.full(n, 11))
+    create_store(LocalPlace(path), maps, collection, attributes())
+    writer = StoreWriter(LocalPlace(path))
+    for start in range(0, n, 4):
+        rows = slice(start, min(n, start + 4))
+        writer.write("corners/kept/scale2", (rows,), np.ones((rows.stop - start, 2, 2, 1), np.float32))
+    writer.finish({})
+    return open_stack(path)
+
+
+@pytest.mark.parametrize("form", ["npz", "parquet", "h5ad"])
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_text_is_written_as_it_is_or_refused_before_anything_is(odd: str, form: str, tmp_path: Path) -> None:
+    classes = ("plain", odd, "same")
+    stack = odd_store(tmp_path / "a.zarr", classes)
+    file = tmp_path / f"a.{form}"
+    if (odd, form) not in LOST:
+        featpipe.export(stack, file)
+        assert tuple(class_names(file)) == classes
+        return
+    with pytest.raises(FeatpipeError, match="the class") as error:
+        featpipe.export(stack, file)
+    assert error.value.exit_code == 2
+    assert repr(odd) in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def class_names(file: Path) -> list[str]:
+    """Return the class of every row, by the format's own reader."""
+    if file.suffix == ".npz":
+        with np.load(file) as found:
+            return [str(found["class_names"][code]) for code in found["y"]]
+    if file.suffix == ".parquet":
+        from pyarrow import parquet as reader
+
+        return list(reader.read_table(file)["class_name"].to_pylist())
+    import anndata
+
+    return [str(name) for name in anndata.read_h5ad(file).obs["class_name"]]
 
 
 # -- npz ---------------------------------------------------------------------------------------------------------------

@@ -368,6 +368,35 @@ def test_xarray_gets_labels_as_text_and_reads_when_asked(stack: Stack, values: d
     assert open_stack(tmp_path / "o.zarr").to_xarray()["images/5/own/scale1/features"].shape == (8, 4, 4)
 
 
+@pytest.mark.parametrize(("engine", "package"), [("h5netcdf", "h5netcdf"), ("netcdf4", "netCDF4")])
+def test_xarray_writes_the_whole_tree_as_netcdf(
+    engine: str, package: str, stack: Stack, values: dict[str, Any], tmp_path: Path
+) -> None:
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip(package)
+    tree = stack.to_xarray()
+    tree.to_netcdf(tmp_path / "a.nc", engine=engine)
+    with xarray.open_datatree(tmp_path / "a.nc", engine=engine) as found:
+        data = found["texture/scale1"]
+        np.testing.assert_array_equal(data["features"].values, values["texture/scale1"])
+        assert data["channel"].values.tolist() == ["red", "red", "green", "green", "red", ""]
+        assert found["class_name"].values.tolist() == ["cat", "tabby"] * 3 + ["cat"]
+        assert found["path"].values.tolist() == stack.paths.tolist()
+        assert json.loads(found.attrs["featpipe"])["pipeline"] == stack.pipeline
+        window = json.loads(data.attrs["window"]) if "window" in data.attrs else None
+        assert window == stack["texture/scale1"].attrs["window"]
+
+
+def test_attributes_of_a_tree_are_those_that_netcdf_has(stack: Stack) -> None:
+    pytest.importorskip("xarray")
+    for node in stack.to_xarray().subtree:
+        for kept_ones in (node.attrs, *(node[name].attrs for name in node.variables)):
+            for value in kept_ones.values():
+                kept = value if isinstance(value, list) else [value]
+                assert kept
+                assert all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in kept)
+
+
 def test_reading_needs_no_xarray_and_no_dask(stack: Stack) -> None:
     code = (
         "import sys; sys.modules['xarray'] = None; sys.modules['dask'] = None\n"
