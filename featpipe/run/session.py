@@ -87,13 +87,13 @@ def run_plan(
     if standing.complete:
         return _Run(standing, None, max_failures, progress).unchanged()
     standing.check(overwrite=overwrite)
+    load_kernels(progress.tell if progress is not None else lambda _: None)
     with StoreLock(place).held() as lock:
         standing = look(place, plan, retry_failed=retry_failed, identities=standing.identities)
         standing.check(overwrite=overwrite)
         run = _Run(standing, lock, max_failures, progress)
         run.check_failures()
         options = {"overwrite": overwrite, "retry_failed": retry_failed}
-        load_kernels(progress.tell if progress is not None else lambda _: None)
         with recorded(standing, lock.token, options, run.outcome):
             run.prepare()
             crew = workers or ThreadWorkers(plan.memory.threads)

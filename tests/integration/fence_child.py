@@ -24,12 +24,12 @@ def main(lapse: float, step: int, counted: Path, words: list[str]) -> None:
     counting, steps = threading.Lock(), [0]
 
     def stopping(change: Callable[..., Any]) -> Callable[..., Any]:
-        def changed(*arguments: Any) -> Any:
+        def changed(*arguments: Any, **options: Any) -> Any:
             with counting:
                 steps[0] += 1
                 if steps[0] == step:
                     os.kill(os.getpid(), signal.SIGSTOP)
-            return change(*arguments)
+            return change(*arguments, **options)
 
         return changed
 
