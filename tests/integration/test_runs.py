@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_never_been_killed(tmp_path: 
     facts = json.loads(done.stdout)
     assert 3 <= facts["tasks_resumed"] < 50 == facts["tasks_done"]
     assert features_of(tmp_path / "one.zarr") == features_of(tmp_path / "two.zarr")
-    assert sorted(file.name for file in beside.iterdir()) == ["plan.json", "runs"]
+    assert sorted(file.name for file in beside.iterdir()) == ["lock-00000002.json", "plan.json", "runs"]
     assert featpipe.open(tmp_path / "two.zarr").status == "complete"
 
 
