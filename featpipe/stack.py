@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
 from featpipe.errors import Problem, StoreError
 from featpipe.spec.words import suggest
 from featpipe.store.dataset import Dataset
-from featpipe.store.finished import finished_images
 from featpipe.store.fits import learned_banks
 from featpipe.store.format import FORMAT, no_stack, read_header
+from featpipe.store.images import StoredImages
 from featpipe.store.place import Place, open_place
-from featpipe.store.read import Indices, StoredMap, member, read_matrix
-from featpipe.store.receipts import Journal, Receipt
+from featpipe.store.read import Indices, StoredMap, read_matrix
 from featpipe.store.select import compose, pick, select_features
 from featpipe.store.tree import open_tree
 
@@ -62,7 +59,7 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
     return Stack(place, header)
 
 
-class Stack:
+class Stack(StoredImages):
     """The features of a collection of images.
 
     Parameters
@@ -77,56 +74,9 @@ class Stack:
     def __init__(
         self, place: Place, header: dict[str, Any], chosen: Mapping[str, Indices | None] | None = None
     ) -> None:
-        self.place = place
-        self._header = header
+        super().__init__(place, header)
         self._facts = {fact["name"]: fact for fact in header["maps"]}
         self._chosen = dict.fromkeys(self._facts) if chosen is None else dict(chosen)
-
-    # -- images -------------------------------------------------------------------------------------------------------
-
-    @property
-    def path(self) -> str:
-        """Where the store lies."""
-        return str(self.place)
-
-    @cached_property
-    def paths(self) -> npt.NDArray[Any]:
-        """(n,) name of every image."""
-        return self._array("path")
-
-    @cached_property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """(n,) class of every image, as an index into ``classes``; -1 for none."""
-        return self._array("label")
-
-    @cached_property
-    def splits(self) -> npt.NDArray[np.int8]:
-        """(n,) split of every image, as an index into ``split_names``; -1 for none."""
-        return self._array("split")
-
-    @cached_property
-    def ok(self) -> npt.NDArray[np.bool_]:
-        """(n,) whether the image has features; those of the others are NaN.
-
-        In a store that is not complete, these are the images that have been computed whole so far.
-        """
-        stored = self._array("ok")
-        if self.status == "complete":
-            return stored
-        return finished_images(self.place, self._header["maps"], self._receipts, len(stored))
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self._attributes("label").get("classes", ()))
-
-    @property
-    def split_names(self) -> tuple[str, ...]:
-        return tuple(self._attributes("split").get("splits", ()))
-
-    @property
-    def n(self) -> int:
-        """Images, the unreadable ones included."""
-        return len(self.ok)
 
     # -- maps ---------------------------------------------------------------------------------------------------------
 
@@ -305,26 +255,6 @@ class Stack:
         """The pipeline that made the stack, defaults filled in."""
         return dict(self._header["pipeline"])
 
-    @property
-    def status(self) -> str:
-        """``complete``, or ``partial`` while or after a run that did not end."""
-        return str(self._header["status"])
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """Path of every image without features, and why."""
-        reasons = {int(image): str(why) for image, why in self._attributes("ok").get("reasons", {}).items()}
-        for receipt in self._receipts:
-            reasons |= receipt.failures or {}
-        return {str(self.paths[image]): reasons[image] for image in sorted(reasons) if image < self.n}
-
-    @property
-    def unavailable(self) -> tuple[str, ...]:
-        """Paths of the images among those that failed that could not be reached; the next run tries them again."""
-        away = set(self._attributes("ok").get("unavailable", ()))
-        away = away.union(*(receipt.unavailable for receipt in self._receipts))
-        return tuple(str(self.paths[image]) for image in sorted(away) if image < self.n)
-
     def info(self) -> dict[str, Any]:
         """Return all facts as plain data, ready for JSON."""
         return {
@@ -352,30 +282,6 @@ class Stack:
         return "\n".join(lines)
 
     # -- inside -------------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _receipts(self) -> list[Receipt]:
-        """What has been written of a store that is not complete; nothing of one that is."""
-        if self.status == "complete":
-            return []
-        return list({receipt.place: receipt for receipt in Journal(self.place).read()}.values())
-
-    @cached_property
-    def _root(self) -> zarr.Group:
-        return zarr.open_group(self.place.open_zarr(), mode="r")
-
-    def _group(self, name: str) -> zarr.Group:
-        group: zarr.Group = member(self._root, name)
-        return group
-
-    def _array(self, name: str) -> npt.NDArray[Any]:
-        return np.asarray(member(self._root, name)[...])
-
-    def _attributes(self, name: str) -> dict[str, Any]:
-        return dict(member(self._root, name).attrs)
-
-    def _wrong(self, what: str, change: str = "") -> StoreError:
-        return StoreError(Problem(self.path, what, change))
 
     def _check_name(self, name: str) -> None:
         if name not in self._chosen:

@@ -45,6 +45,7 @@ def show_json(facts: Any) -> None:
 def tell(*lines: str) -> None:
     """Print lines of a result on stdout."""
     sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+    sys.stdout.flush()  # a pipe's reader may wait for it
 
 
 def say(text: str) -> None:

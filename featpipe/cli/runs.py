@@ -9,7 +9,7 @@ import typer
 
 from featpipe.cli import console
 from featpipe.cli.completing import one_of
-from featpipe.cli.guard import INTERRUPTED
+from featpipe.cli.guard import FAILED, INTERRUPTED
 from featpipe.cli.options import (
     AsJson,
     Memory,
@@ -81,10 +81,8 @@ def run(
         )  # fmt: skip
     facts = run_facts(done, ready)
     console.show_json(facts) if as_json else console.show(render_run(facts))
-    if done.status == "interrupted":
-        raise typer.Exit(INTERRUPTED)
-    if facts["unavailable"]:
-        raise typer.Exit(1)
+    if done.status == "interrupted" or facts["unavailable"]:
+        raise typer.Exit(INTERRUPTED if done.status == "interrupted" else FAILED)
 
 
 def fit(

@@ -13,8 +13,9 @@ from pathlib import Path
 from featpipe.errors import FeatpipeError, Problem, SpecError, WriteError
 from featpipe.objects import is_url
 from featpipe.spec.words import suggest
+from featpipe.store.folders import TEMPORARY
 from featpipe.store.format import KEY, read_node
-from featpipe.store.place import TEMPORARY, LocalPlace
+from featpipe.store.place import LocalPlace
 
 ENDINGS = {"npz": ".npz", "parquet": ".parquet", "anndata": ".h5ad", "ome-zarr": ".ome.zarr"}
 """Formats, and how the names of their files end."""

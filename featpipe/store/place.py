@@ -7,37 +7,29 @@ another run has entered.
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from featpipe.errors import Problem, StoreError, WriteError
+from featpipe.errors import Problem, StoreError
 from featpipe.objects import is_url
 from featpipe.reading.files import read_file
+from featpipe.store import folders
 from featpipe.store.alive import is_unlocked, lock_file
+from featpipe.store.folders import TEMPORARY, cannot_write, temporary_name, told
 from featpipe.store.interpreter import check_interpreter
 
 if TYPE_CHECKING:
     from featpipe.store.fence import Fence
 
-TEMPORARY = ".partial"
-"""Ending of files being written, as zarr's own."""
 BESIDE = ".run"
 """Ending of the directory beside a store for what is no part of it: the lock and receipts of a run that is on, and the
 history of all runs."""
 Part = bytes | memoryview
-_DRAFTS = re.compile(rf"(\d{{8}})-(\w+){re.escape(TEMPORARY)}")
-"""Directories in which the writers of one generation make their files."""
-_CLEARINGS = 3
-_UNNAMED = re.compile(rf"[0-9a-f]{{32}}{re.escape(TEMPORARY)}")
-"""Those that somebody was removing."""
 
 
 class Place(Protocol):
@@ -169,11 +161,11 @@ class LocalPlace:
 
     def enter(self, fence: Fence) -> LocalPlace:
         for folder in (self.beside.path, self.path):
-            _clear(folder, lambda generation, _token: generation < fence.generation)
-        drafts = self.beside.path / _drafts_name(fence)
+            folders.clear_drafts(folder, lambda generation, _token: generation < fence.generation)
+        drafts = self.beside.path / folders.drafts_name(fence)
         with told(drafts):
             drafts.mkdir(parents=True, exist_ok=True)
-            if not _renames(drafts, self.path):  # the store is mounted by itself
+            if not folders.renames(drafts, self.path):  # the store is mounted by itself
                 drafts.rmdir()
                 drafts = self.path / drafts.name
                 drafts.mkdir()
@@ -181,7 +173,9 @@ class LocalPlace:
 
     def leave(self, fence: Fence) -> None:
         for folder in (self.beside.path, self.path):
-            _clear(folder, lambda generation, token: (generation, token) == (fence.generation, fence.token))
+            folders.clear_drafts(
+                folder, lambda generation, token: (generation, token) == (fence.generation, fence.token)
+            )
 
     def read(self, key: str) -> bytes | None:
         try:
@@ -202,7 +196,7 @@ class LocalPlace:
         path = self.path / key
         with told(path):
             while True:
-                _make_folder(path.parent, sync=self.fsync)
+                folders.make_folder(path.parent, sync=self.fsync)
                 try:
                     file = path.open("xb")
                 except FileExistsError:
@@ -231,7 +225,7 @@ class LocalPlace:
                 os.fsync(file.fileno())
 
     def files(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        yield from _walk(str(self.path / prefix) if prefix else str(self.path), f"{prefix}/" if prefix else "")
+        yield from folders.walk(str(self.path / prefix) if prefix else str(self.path), f"{prefix}/" if prefix else "")
 
     def names(self) -> list[str]:
         try:
@@ -243,10 +237,10 @@ class LocalPlace:
             raise StoreError(Problem(str(self.path), f"cannot be listed: {error.strerror or error}.")) from None
 
     def remove(self, keys: Iterable[str]) -> None:
-        folders = set()
+        parents = set()
         for key in keys:
             path = self.path / key
-            folders.add(path.parent)
+            parents.add(path.parent)
             with self._told(path):
                 if self.drafts is None:
                     path.unlink(missing_ok=True)
@@ -259,9 +253,9 @@ class LocalPlace:
                         raise
                     continue
                 removed.unlink(missing_ok=True)
-        for folder in folders if self.fsync else ():
+        for folder in parents if self.fsync else ():
             with suppress(FileNotFoundError):
-                _sync_folder(folder)
+                folders.sync_folder(folder)
 
     def modified(self, key: str) -> float | None:
         try:
@@ -303,14 +297,18 @@ class LocalPlace:
         """Open a file that takes the place of ``path`` when all has been written, and vanishes if that fails."""
         temporary = (self.drafts or path.parent) / temporary_name()
         try:
-            with temporary.open("wb") if self.drafts is not None else _making(temporary, sync=self.fsync) as file:
+            with (
+                temporary.open("wb")
+                if self.drafts is not None
+                else folders.open_new(temporary, sync=self.fsync) as file
+            ):
                 yield file
                 if self.fsync:
                     file.flush()
                     os.fsync(file.fileno())
-            _move(temporary, path, sync=self.fsync)
+            folders.move(temporary, path, sync=self.fsync)
             if self.fsync:
-                _sync_folder(path.parent)
+                folders.sync_folder(path.parent)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -325,132 +323,6 @@ class LocalPlace:
             if self.fence is not None and not self.fence.holds():
                 raise self.fence.error() from None
             raise cannot_write(path, error) from error
-
-
-def temporary_name() -> str:
-    """Return a name that nobody else gives, in any process on any machine."""
-    return uuid.uuid4().hex + TEMPORARY
-
-
-def _making(path: Path, *, sync: bool) -> BinaryIO:
-    """Open a file for writing, its directory made if need be."""
-    try:
-        return path.open("wb")
-    except FileNotFoundError:
-        _make_folder(path.parent, sync=sync)
-        return path.open("wb")
-
-
-def _make_folder(folder: Path, *, sync: bool) -> None:
-    """Make a directory and those above it; where asked to, let their names reach the disk."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()] if sync else []
-    folder.mkdir(parents=True, exist_ok=True)
-    for one in missing:
-        _sync_folder(one.parent)
-
-
-def _move(temporary: Path, path: Path, *, sync: bool) -> None:
-    """Rename a file, the directory of its new name made if need be, and again should somebody tidy it away."""
-    while True:
-        try:
-            temporary.replace(path)
-        except FileNotFoundError:
-            if not temporary.exists():
-                raise
-            _make_folder(path.parent, sync=sync)
-        else:
-            return
-
-
-def _drafts_name(fence: Fence) -> str:
-    return f"{fence.generation:08}-{fence.token}{TEMPORARY}"
-
-
-def _clear(folder: Path, chosen: Callable[[int, str], bool]) -> None:
-    """Remove directories of drafts: each loses its name first, in one step, and with it all that would be renamed."""
-    with told(folder):
-        for drafts in _subfolders(folder):
-            found = _DRAFTS.fullmatch(drafts.name)
-            if found is not None and not chosen(int(found[1]), found[2]):
-                continue
-            if found is None and not _UNNAMED.fullmatch(drafts.name):
-                continue
-            gone = folder / temporary_name()
-            with suppress(FileNotFoundError):
-                drafts.rename(gone)
-            for _ in range(_CLEARINGS):  # over a network, who has it open may add to it still
-                shutil.rmtree(gone, ignore_errors=True)
-            if gone.exists():
-                shutil.rmtree(gone)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        return [entry for entry in folder.iterdir() if entry.name.endswith(TEMPORARY) and entry.is_dir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _renames(drafts: Path, folder: Path) -> bool:
-    """Return whether files can be renamed from one directory into another."""
-    if not folder.exists():
-        return True
-    name = temporary_name()
-    (drafts / name).touch()
-    try:
-        (drafts / name).rename(folder / name)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        return False
-    finally:
-        for left in (drafts / name, folder / name):
-            with suppress(OSError):
-                left.unlink()
-    return True
-
-
-def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
-    try:
-        with os.scandir(folder) as listing:
-            entries = list(listing)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise StoreError(Problem(folder, f"cannot be listed: {error.strerror or error}.")) from None
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, f"{prefix}{entry.name}/")
-        elif entry.is_file(follow_symlinks=False):
-            with suppress(FileNotFoundError):
-                yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let the names in a directory reach the disk, where the system knows how."""
-    if os.name == "nt":
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-@contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Turn what the system says no with into words."""
-    try:
-        yield
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> WriteError:
-    """Return the error for a store that the system does not let us write."""
-    reason = error.strerror or str(error)
-    change = "Check the permissions and the free space there, or set store.path to another place."
-    return WriteError(Problem(str(path), f"cannot be written: {reason}.", change), errno=error.errno)
 
 
 def free_bytes(place: Place) -> int | None:

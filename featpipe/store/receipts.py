@@ -26,8 +26,9 @@ from featpipe.store.create import (
     read_unavailable,
     texts,
 )
+from featpipe.store.folders import TEMPORARY
 from featpipe.store.format import KEY, read_node
-from featpipe.store.place import TEMPORARY, Place
+from featpipe.store.place import Place
 from featpipe.store.seal import SEAL, Sum, read_sealed, sum_of, write_sealed
 from featpipe.store.shard import Shard
 

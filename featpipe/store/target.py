@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from featpipe.errors import Problem, StoreError
+from featpipe.store.folders import TEMPORARY, cannot_write
 from featpipe.store.format import KEY, NODE, ROOT_COORDINATES, node_key, parse_node
-from featpipe.store.place import TEMPORARY, LocalPlace, Place, cannot_write
+from featpipe.store.place import LocalPlace, Place
 from featpipe.store.root import read_root
 
 

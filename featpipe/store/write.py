@@ -17,8 +17,9 @@ from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import ceil_div
 from featpipe.store.checksums import is_listed, write_checksums
 from featpipe.store.create import memory_store, read_names, write_ok
+from featpipe.store.folders import TEMPORARY
 from featpipe.store.format import FEATURES, KEY, NODE, header_of, parse_node
-from featpipe.store.place import TEMPORARY, Place
+from featpipe.store.place import Place
 from featpipe.store.receipts import Receipt, write_receipts
 from featpipe.store.root import CHECKSUMS
 from featpipe.store.seal import Sum, read_all, sealed, sum_of

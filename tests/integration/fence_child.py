@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from featpipe.cli.commands import app
-from featpipe.store import place
+from featpipe.store import folders
 from featpipe.store.cloud import ObjectPlace
 from featpipe.store.lock import StoreLock
 
@@ -33,7 +33,7 @@ def main(lapse: float, step: int, counted: Path, words: list[str]) -> None:
 
         return changed
 
-    place._move = stopping(place._move)
+    folders.move = stopping(folders.move)
     ObjectPlace._put = stopping(ObjectPlace._put)  # type: ignore[method-assign]
     StoreLock.__init__.__kwdefaults__.update(lapse=lapse, beat=lapse / 10)  # type: ignore[union-attr]
     try:
