@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol, cast
 from featpipe.images.refusal import Refused, Unavailable, explain
 from featpipe.objects import explain as explain_service
 from featpipe.objects import is_url, open_objects, parse_url
-from featpipe.reading.files import SteadyFile, check_regular, stat_file
+from featpipe.reading.files import SteadyFile, check_regular, read_small, stat_file
 from featpipe.reading.retry import ShortReadError, is_transient, retry
 
 AT_ONCE = 16 * 2**20
@@ -218,6 +218,9 @@ def open_part(ranges: Ranges, start: int, length: int, *, head: bool = False) ->
 
 def open_file(path: str) -> BinaryIO:
     """Open a regular file; nothing else is touched, for it might block."""
+    content = read_small(path, _FILE_AT_ONCE)
+    if content is not None:
+        return io.BytesIO(content)
     file = SteadyFile(path)
     if file.size > _FILE_AT_ONCE:
         return cast("BinaryIO", io.BufferedReader(file))

@@ -64,16 +64,20 @@ class SteadyFile(io.RawIOBase):
     def __init__(self, path: str) -> None:
         self.path = path
         self._file = -1
-        self._at = 0
+        self._at = self._there = 0
         self.found = retry(self._open)
 
     def _open(self) -> os.stat_result:
         """Open the file, and return what the system tells of it; nothing but a regular file is touched."""
         self._release()
-        check_regular(self.path, os.stat(self.path))  # noqa: PTH116 - a third of pathlib's time
+        known = os.stat(self.path)  # noqa: PTH116 - a third of pathlib's time
+        if not stat.S_ISREG(known.st_mode):
+            check_regular(self.path, known)
         self._file = os.open(self.path, _FLAGS)
+        self._there = 0
         found = os.fstat(self._file)  # it may have been replaced between
-        check_regular(self.path, found)
+        if not stat.S_ISREG(found.st_mode):
+            check_regular(self.path, found)
         return found
 
     @property
@@ -83,9 +87,11 @@ class SteadyFile(io.RawIOBase):
 
     def read_at(self, start: int, length: int) -> bytes:
         """Return ``length`` bytes from ``start``, or those that there are up to the file's end."""
-        length = min(length, self.size - start)
-        parts: list[bytes] = []
-        done = 0
+        length = min(length, self.found.st_size - start)
+        if length <= 0:
+            return b""
+        parts = [retry(partial(self._read_some, start, length))]
+        done = len(parts[0]) or length
         while done < length:
             part = retry(partial(self._read_some, start + done, length - done))
             if not part:
@@ -125,8 +131,10 @@ class SteadyFile(io.RawIOBase):
         if self._file < 0 and mark_of(self._open()) != mark_of(self.found):
             raise ChangedFileError(self.path)
         try:
-            os.lseek(self._file, start, os.SEEK_SET)
+            if self._there != start:
+                os.lseek(self._file, start, os.SEEK_SET)
             part = os.read(self._file, length)
+            self._there = start + len(part)
             if not part and os.fstat(self._file).st_size > start:
                 raise ShortReadError(f"a read ended at byte {start:,} of {self.size:,}")
         except OSError:
@@ -158,8 +166,7 @@ class SteadyFile(io.RawIOBase):
         return at
 
     def read(self, size: int | None = -1, /) -> bytes:
-        left = max(self.size - self._at, 0)
-        part = self.read_at(self._at, left if size is None or size < 0 else min(size, left))
+        part = self.read_at(self._at, self.found.st_size if size is None or size < 0 else size)
         self._at += len(part)
         return part
 
@@ -204,6 +211,22 @@ def irregular_text(mode: int) -> str:
     """
     kind = next((name for test, name in _KINDS if test(mode)), "something else")
     return f"is {kind}, not a file"
+
+
+def read_small(path: str, most: int) -> bytes | None:
+    """Return the content of a regular file by as few calls as can be; None of one that is larger or gives trouble."""
+    try:
+        known = os.stat(path)  # noqa: PTH116
+        if known.st_size > most or not stat.S_ISREG(known.st_mode):
+            return None
+        file = os.open(path, _FLAGS)
+        try:
+            content = os.read(file, known.st_size)
+        finally:
+            os.close(file)
+    except OSError:
+        return None
+    return content if len(content) == known.st_size else None
 
 
 def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:

@@ -98,19 +98,32 @@ def retry(call: Callable[[], T]) -> T:
     Exception
         The last error, where no try succeeded; any other error at once.
     """
+    try:
+        found = call()
+    except Exception as error:
+        found = retry_after(error, call)
+    else:
+        if _given.count:
+            _given.count = 0
+    return found
+
+
+def retry_after(error: Exception, call: Callable[[], T]) -> T:
+    """Do as ``retry`` does, where the first try was somebody else's and failed with ``error``."""
     start, tried = time.monotonic(), 1
     while True:
+        wait = next_wait(error, tried, start)
+        if wait is None:
+            raise error
+        time.sleep(wait)
+        tried += 1
         try:
             found = call()
-        except Exception as error:
-            wait = next_wait(error, tried, start)
-            if wait is None:
-                raise
+        except Exception as another:
+            error = another
         else:
             _done(tried)
             return found
-        time.sleep(wait)
-        tried += 1
 
 
 async def retry_async(call: Callable[[], Awaitable[T]]) -> T:
