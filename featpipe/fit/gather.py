@@ -67,8 +67,11 @@ class PatchWork:
             try:
                 found.append(self._cut(image, self.sources[self.of_image[image], 1:]))
                 which.append(self.of_image[image])
+            except UnavailableError as error:  # nothing will be learned
+                failures.append(Failure(image, str(error), unavailable=True))
+                break
             except ImageError as error:
-                failures.append(Failure(image, str(error), isinstance(error, UnavailableError)))
+                failures.append(Failure(image, str(error)))
         size, channels = self.request.bank.size, self.request.channels
         patches = np.concatenate(found) if found else np.empty((0, size, size, channels), np.float32)
         places = np.concatenate(which) if which else np.empty(0, np.int64)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featpipe.errors import ImageError
+from featpipe.errors import ImageError, Problem, UnavailableError
 from featpipe.geometry.grid import ceil_div, cut
 from featpipe.images import arrays
 from featpipe.images.arrays import INGESTED
@@ -19,7 +19,7 @@ from featpipe.images.files import probe_headers
 from featpipe.images.header import Header, white
 from featpipe.images.media import open_medium
 from featpipe.images.reader import Reader, open_reader
-from featpipe.images.refusal import image_error, source_error
+from featpipe.images.refusal import AGAIN, Unavailable, image_error, source_error
 from featpipe.images.region import region_shape
 from featpipe.images.values import recolour
 from featpipe.plan.collection import Collection
@@ -50,6 +50,9 @@ class IngestReport:
 
 def write_ingested(images: Images, collection: Collection, target: Path, progress: Progress | None) -> IngestReport:
     """Decode every image of a collection of one shape, and write them as one zarr group."""
+    if collection.unavailable:  # it would be missing for good
+        row = min(collection.unavailable)
+        raise UnavailableError(Problem(collection.paths[row], f"{collection.unreadable[row]}.", AGAIN))
     import zarr
 
     reader = open_reader(images, collection)
@@ -85,6 +88,8 @@ def _fill(reader: Reader, row: int, out: npt.NDArray[Any]) -> str:
             out[:] = reader.read_image(row)
             return ""
         samples = recolour(reader.read_raw(row).samples, reader.images.color)
+    except UnavailableError:
+        raise  # what is written here is for good
     except ImageError as error:
         return error.problems[0].what
     if samples.shape != out.shape or samples.dtype != out.dtype:
@@ -99,6 +104,9 @@ def _stored_dtype(images: Images, collection: Collection) -> np.dtype[Any]:
         first = dict(zip(reversed(collection.paths), reversed(range(len(collection))), strict=True))
         rows = [i for i in first.values() if i not in collection.unreadable]
         probed = probe_headers(open_medium(collection), sorted(rows), images).values()
+        away = next((header for header in probed if isinstance(header, Unavailable)), None)
+        if away is not None:
+            raise source_error("path", f"an image {away}.", cause=away)
         kept = {_kept_dtype(header, images) for header in probed if isinstance(header, Header)}
     else:
         same = collection.regions and (images.color != "gray" or not _is_colour(collection))

@@ -100,6 +100,8 @@ def _collect(images: Images, listing: Listing) -> Collection:
     unavailable = frozenset(i for i, k in enumerate(same) if k in failed and k in away)
     check_readable(images, paths, unreadable, unavailable)
     good = {i: header for i, header in headers.items() if isinstance(header, Header) and i not in refused}
+    if probed and not good:
+        check_readable(images, paths, dict.fromkeys(range(len(paths)), "could not be reached"), away)
     heights, widths = _shapes(images, same, good, unreadable)
     return Collection(
         kind=listing.kind, root=listing.root, paths=paths,

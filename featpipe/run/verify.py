@@ -214,7 +214,12 @@ def _recompute(
             report.problems.append(_cannot_recompute(receipt, found[2] if found else None, str(place)))
             continue
         task, i, _ = found
-        made = {one.key: one for one in work.run(task, maps=(i,)).shards.get(i, ())}
+        done = work.run(task, maps=(i,))
+        lost = [failure.reason for failure in done.failures if failure.image not in work.failed]
+        if lost:
+            report.problems.append(_cannot(receipt, str(place), lost[0].rstrip(".")))
+            continue
+        made = {one.key: one for one in done.shards.get(i, ())}
         report.recomputed += len(shards)
         for shard in shards:
             if made.get(shard.key) != shard:
@@ -243,5 +248,9 @@ def _cannot_recompute(receipt: Receipt, wanted: Receipt | None, store: str) -> P
         why = "decoders or arithmetic are of other versions here"
     else:
         why = "its images have changed"
+    return _cannot(receipt, store, why)
+
+
+def _cannot(receipt: Receipt, store: str, why: str) -> Problem:
     where = f"{store}/{receipt.map}, images {receipt.images[0]:,} to {receipt.images[1] - 1:,}"
     return Problem(where, f"cannot be computed again: {why}.", "Run the pipeline again.")

@@ -16,7 +16,8 @@ import zarr
 from PIL import Image
 
 import featpipe
-from featpipe.errors import FeatpipeError, RunError
+from featpipe.errors import FeatpipeError, RunError, UnavailableError
+from featpipe.images.ingest import ingest
 from featpipe.plan.model import Plan
 from featpipe.run import RunReport, default_resources, plan_run, run_plan
 from featpipe.run.verify import verify_store
@@ -281,6 +282,62 @@ def test_features_of_an_earlier_run_become_nan_where_their_image_has_failed_sinc
     assert shards(content(tmp_path / "out.zarr")) == shards(resumed)
 
 
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_run_stopped_after_any_task_ends_in_the_same_bytes(blocks: bool, tmp_path: Path) -> None:
+    if blocks:
+        folder, store, features = save_large(tmp_path / "large", bad=(100, 100)), {"block": 96}, {"large": LARGE}
+    else:
+        folder, store, features = save(tmp_path / "photos", 6), {"batch": 2}, {"plain": PLAIN, "learned": LEARNED}
+        good = (folder / "0003.png").read_bytes()
+        (folder / "0003.png").write_bytes(good[:80] + bytes(20) + good[100:])
+    plan = planned(folder, store, **features)
+    run_plan(plan)
+    want = content(tmp_path / "out.zarr")
+    for stop in range(1, len(plan.tasks) + 1):
+        for path in tmp_path.glob("out.zarr*"):
+            shutil.rmtree(path)
+        with pytest.raises(FeatpipeError, match="stopped by the test"):
+            run_plan(plan, progress=StopsAfter(stop))
+        run(folder, store, features)
+        assert content(tmp_path / "out.zarr") == want
+
+
+class StopsAfter:
+    """Watches a run, and fails when so many tasks have been done."""
+
+    def __init__(self, tasks: int) -> None:
+        self.left = tasks
+
+    def update(self, receipt: Any) -> None:
+        del receipt
+        self.left -= 1
+        if self.left == 0:
+            raise FeatpipeError("stopped by the test")
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def test_ingest_takes_no_image_that_could_not_be_reached_for_a_broken_one(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos", 4)
+    images = parse_pipeline({"images": {"path": str(photos)}, "features": {"plain": PLAIN}}).images
+    with flaky(photos, always="0002.png"), pytest.raises(UnavailableError, match="run again"):
+        ingest(images, tmp_path / "a.zarr")
+    resized = images.model_copy(update={"size": (16, 16), "fit": "stretch"})
+    with flaky(photos, always="0002.png"), pytest.raises(UnavailableError, match="could not be reached"):
+        ingest(resized, tmp_path / "a.zarr")
+    assert not (tmp_path / "a.zarr").exists()
+    assert not ingest(images, tmp_path / "a.zarr").failed
+
+
+def test_verify_does_not_call_shards_wrong_whose_images_it_cannot_reach(tmp_path: Path) -> None:
+    photos = save(tmp_path / "photos", 4)
+    run(photos)
+    with flaky(photos, always="0002.png", spare=1):
+        report = verify_store(str(tmp_path / "out.zarr"), resources=RESOURCES, recompute=1)
+    assert ["could not be reached" in str(problem) for problem in report.problems] == [True]
+
+
 # -- ok ----------------------------------------------------------------------------------------------------------------
 
 
@@ -309,17 +366,9 @@ def test_ok_of_a_store_that_is_gone_on_with_is_that_of_what_is_there(tmp_path: P
     folder = save_large(tmp_path / "large", bad=None)
     run(folder, {"block": 64, "batch": 2}, {"large": LARGE})
 
-    class Failing:
-        def __getattr__(self, name: str) -> Any:
-            def call(*_: Any) -> None:
-                if name == "update":
-                    raise FeatpipeError("stopped by the test")
-
-            return call
-
     tifffile.imwrite(folder / "c.tif", np.random.default_rng(3).random((180, 200)).astype("f4"), tile=(16, 16))
     with pytest.raises(FeatpipeError, match="stopped by the test"):
-        run(folder, {"block": 64, "batch": 2}, {"large": LARGE}, progress=Failing())
+        run(folder, {"block": 64, "batch": 2}, {"large": LARGE}, progress=StopsAfter(1))
     stack = featpipe.open(tmp_path / "out.zarr")
     assert stack.status == "partial"
     assert stack.ok.tolist()[2] is False
