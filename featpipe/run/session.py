@@ -333,7 +333,8 @@ class _Run:
         report = self.report
         report.phases = dict(self.phases)
         report.failures = self._failed()
-        if report.resumed + report.tasks < len(self.plan.tasks) or self._halves():
+        wanted = sum(len(task.maps) for task in self.standing.plan.tasks)
+        if len(self.receipts) < wanted or self._halves():
             report.status = "interrupted"
             return report
         if len(report.failures) == len(self.plan.collection):

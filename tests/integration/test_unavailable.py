@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 import featpipe
 from featpipe.errors import FeatpipeError, RunError, UnavailableError
+from featpipe.graph import ThreadWorkers
 from featpipe.images.ingest import ingest
 from featpipe.plan.model import Plan
 from featpipe.run import RunReport, default_resources, plan_run, run_plan
@@ -316,6 +318,32 @@ class StopsAfter:
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
+
+
+class StopsBeforeTheSecondRound(ThreadWorkers):
+    """Threads that somebody interrupts when failed images are about to become NaN whole."""
+
+    rounds = 0
+
+    def run(self, job: Any, tasks: Any, on_receipt: Any, stop: threading.Event, **options: Any) -> None:
+        self.rounds += 1
+        if self.rounds == 2:
+            stop.set()
+        super().run(job, tasks, on_receipt, stop, **options)
+
+
+def test_a_run_interrupted_before_its_failed_images_are_nan_is_not_complete(tmp_path: Path) -> None:
+    folder = save_large(tmp_path / "large", bad=(100, 100))
+    run(folder, {"block": 96}, {"large": LARGE})
+    want = content(tmp_path / "out.zarr")
+    for path in tmp_path.glob("out.zarr*"):
+        shutil.rmtree(path)
+    workers = StopsBeforeTheSecondRound(2)
+    assert run(folder, {"block": 96}, {"large": LARGE}, workers=workers).status == "interrupted"
+    assert workers.rounds == 2
+    assert featpipe.open(tmp_path / "out.zarr").status == "partial"
+    run(folder, {"block": 96}, {"large": LARGE})
+    assert content(tmp_path / "out.zarr") == want
 
 
 def test_ingest_takes_no_image_that_could_not_be_reached_for_a_broken_one(tmp_path: Path) -> None:
