@@ -19,9 +19,9 @@ from PIL import Image
 import featpipe
 from featpipe.errors import FeatpipeError, RunError, UnavailableError
 from featpipe.graph import ThreadWorkers
-from featpipe.images.ingest import ingest
 from featpipe.plan.model import Plan
 from featpipe.run import RunReport, default_resources, plan_run, run_plan
+from featpipe.run.ingest import ingest
 from featpipe.run.verify import verify_store
 from featpipe.spec.load import parse_pipeline
 from tests.flaky import child_environment, flaky
