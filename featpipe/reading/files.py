@@ -214,19 +214,27 @@ def irregular_text(mode: int) -> str:
 
 
 def read_small(path: str, most: int) -> bytes | None:
-    """Return the content of a regular file by as few calls as can be; None of one that is larger or gives trouble."""
-    try:
-        known = os.stat(path)  # noqa: PTH116
-        if known.st_size > most or not stat.S_ISREG(known.st_mode):
-            return None
-        file = os.open(path, _FLAGS)
-        try:
-            content = os.read(file, known.st_size)
-        finally:
-            os.close(file)
-    except OSError:
+    """Return the content of a regular file by as few calls as can be; None of a larger one, or of what is no file."""
+    return retry(partial(_read_small, path, most))
+
+
+def _read_small(path: str, most: int) -> bytes | None:
+    known = os.stat(path)  # noqa: PTH116
+    if known.st_size > most or not stat.S_ISREG(known.st_mode):
         return None
-    return content if len(content) == known.st_size else None
+    file = os.open(path, _FLAGS)
+    try:
+        content = os.read(file, known.st_size)
+        while len(content) < known.st_size:
+            more = os.read(file, known.st_size - len(content))
+            if not more and os.fstat(file).st_size <= len(content):
+                break
+            if not more:
+                raise ShortReadError(f"a read ended at byte {len(content):,} of {known.st_size:,}")
+            content += more
+    finally:
+        os.close(file)
+    return content
 
 
 def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
