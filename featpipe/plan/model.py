@@ -102,6 +102,7 @@ class Memory:
 
     @property
     def peak(self) -> int:
+        """The most that each process takes: the one that runs threads, or a client of workers and each of them."""
         return self.base + max(self.threads * self.task, self.fit)
 
 
