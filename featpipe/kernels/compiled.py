@@ -7,13 +7,18 @@ file only, so kernels are cached under a name that tells the state of all files 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, TypeVar
 
+import llvmlite.binding as llvm
+import numba
 from numba import config, njit, types
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic, typeof_impl
 
 from featpipe.errors import PlanError, Problem
@@ -51,6 +56,21 @@ def _name(file: Traversable) -> str:
 DIGEST = _digest()
 unkept: list[str] = []
 """Kernels for which there is no directory to keep them in: both this package's and the user's cannot be written."""
+
+
+def ready_file() -> Path | None:
+    """Return the file that tells that all kernels have been compiled, for this machine and state of the sources.
+
+    It lies where Numba keeps them; None where it can keep none.
+    """
+    try:
+        folder = FunctionCache(_digest)._cache_path
+    except RuntimeError:
+        return None
+    cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    sources = [(file.name, file.stat().st_mtime_ns) for file in sorted(Path(__file__).parent.glob("*.py"))]
+    state = repr((DIGEST, numba.__version__, sys.version, sys.flags.optimize, cpu, sources))
+    return Path(folder) / f"ready-{blake2b(state.encode(), digest_size=12).hexdigest()}"
 
 
 def kernel(*arguments: Any) -> Callable[[Function], Function]:

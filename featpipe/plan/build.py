@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from featpipe.errors import PlanError, Problem
@@ -10,10 +10,10 @@ from featpipe.geometry.axis import Span
 from featpipe.plan.budget import Budget, Kept, Resources
 from featpipe.plan.check import exclude_misfits
 from featpipe.plan.collection import Collection
-from featpipe.plan.fitting import check_fits, fit_bytes
+from featpipe.plan.fitting import FitRequest, check_fits, fit_bytes, gathered_bytes, library_bytes
 from featpipe.plan.layout import owned_blocks
 from featpipe.plan.local import refuse_unequal_images, weight_bytes
-from featpipe.plan.model import MapPlan, Plan, Task
+from featpipe.plan.model import MapPlan, Memory, Plan, Task
 from featpipe.plan.program import Program
 from featpipe.plan.resolve import make_program
 from featpipe.plan.schedule import node_shapes
@@ -48,9 +48,11 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources, 
     notes = [*([f"{collection.passed}."] if collection.passed else []), *misfits]
     refuse_unequal_images(program, collection)
     kernels = weight_bytes(program, node_shapes(program, collection.shape))
-    held = kernels + IMAGE_BYTES * len(collection)
-    resources = replace(resources, base_bytes=resources.base_bytes + held)
-    budget = Budget(pipeline, collection, program, resources, kept or Kept())
+    held = kernels + IMAGE_BYTES * len(collection) + library_bytes(program.fits)
+    base, gathered = resources.base_bytes + held, gathered_bytes(program.fits)
+    budget = Budget(
+        pipeline, collection, program, replace(resources, base_bytes=base + gathered), kept or Kept()
+    )  # tasks leave room for the patches that they cut
     large = budget.asked_block is not None or budget.needs_blocks()
     maps = _make_maps(program, collection, large=large)
     pieces = budget.choose_pieces(maps, large=large)
@@ -67,7 +69,7 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources, 
         maps=maps,
         pieces=pieces,
         tasks=(),
-        memory=replace(budget.memory(maps, pieces), fit=max(map(fit_bytes, program.fits), default=0)),
+        memory=_with_fits(replace(budget.memory(maps, pieces), base=base), program.fits),
         flops=budget.flops(),
         seconds=budget.seconds(),
         output_bytes=budget.output_bytes(maps),
@@ -76,6 +78,13 @@ def make_plan(pipeline: Pipeline, collection: Collection, resources: Resources, 
     check_fits(plan)
     _refuse_too_large(plan)
     return replace(plan, tasks=tuple(_make_tasks(plan)))
+
+
+def _with_fits(memory: Memory, fits: Sequence[FitRequest]) -> Memory:
+    """Add what the fits take: their patches while tasks cut them, then what is made of these."""
+    if not fits:
+        return memory
+    return replace(memory, fit=max(gathered_bytes(fits) + memory.threads * memory.task, *map(fit_bytes, fits)))
 
 
 def _make_maps(program: Program, collection: Collection, *, large: bool) -> tuple[MapPlan, ...]:

@@ -21,8 +21,10 @@ from featpipe.spec.layers import Convolve
 
 TRAINING = "train"
 """The split that is looked at where the images have one of this name."""
-FIT_BYTES = 128 << 20
-"""What scikit-learn and its libraries take."""
+LIBRARY_BYTES = 128 << 20
+"""What scikit-learn and its libraries take, from the fit on."""
+GATHERED = 3
+"""Times that the patches lie in memory, as float32, while they are cut: all of them, a task's, and these in one."""
 COPIES = 6
 """Times that the patches lie in memory, as float32, while a bank is fitted to them."""
 
@@ -170,7 +172,21 @@ def _split_of(request: FitRequest, collection: Collection) -> str | None:
 def fit_bytes(request: FitRequest) -> int:
     """Return what learning a bank takes at most, in bytes: patches, and the kernels of every kind."""
     kernels = 4 * 8 * (request.bank.kernels + 2 * request.taps) * request.taps
-    return COPIES * 4 * request.bank.patches * request.taps + kernels + FIT_BYTES
+    return COPIES * _patch_bytes(request) + kernels
+
+
+def gathered_bytes(requests: Sequence[FitRequest]) -> int:
+    """Return what patches take while tasks cut them, beside the tasks' own memory, in bytes."""
+    return max((GATHERED * _patch_bytes(request) for request in requests), default=0)
+
+
+def library_bytes(requests: Sequence[FitRequest]) -> int:
+    """Return what libraries take that fits need and other runs do not, in bytes: once there, they stay."""
+    return LIBRARY_BYTES if any(request.bank.fit == "kmeans" for request in requests) else 0
+
+
+def _patch_bytes(request: FitRequest) -> int:
+    return 4 * request.bank.patches * request.taps
 
 
 def _is_installed(package: str) -> bool:
@@ -188,6 +204,8 @@ def check_fits(plan: Plan) -> None:
     ------
     PlanError
     """
+    memory = plan.memory
+    room, tasks = max(memory.limit - memory.base, 0), memory.threads * memory.task
     for request in plan.program.fits:
         if request.bank.fit == "kmeans" and not _is_installed("sklearn"):
             at = (*request.location, "bank", "fit")
@@ -195,7 +213,9 @@ def check_fits(plan: Plan) -> None:
             raise PlanError(Problem(key_path(at), what, "pip install 'featpipe[learn]'", at))
         fit_images(request, plan.collection, map_shapes(plan, request))
         taken = fit_bytes(request)
-        if taken > max(plan.memory.limit - plan.memory.base, 0):
+        if tasks <= room:  # else it is the tasks that are too large
+            taken = max(taken, gathered_bytes([request]) + tasks)
+        if taken > room:
             at = (*request.location, "bank", "patches")
             patches = f"{request.bank.patches:,} patches of {request.taps:,} numbers"
             what = f"fitting a bank to {patches} takes {taken / 2**30:.2f} GiB."

@@ -98,7 +98,7 @@ class Memory:
     limit: int
     """What may be used; the plan is refused beyond it."""
     fit: int = 0
-    """The largest bank to be learned before the first task: its patches, and what the fit makes of them."""
+    """The most that learning a bank takes: patches beside the tasks that cut them, or what the fit makes of them."""
 
     @property
     def peak(self) -> int:
