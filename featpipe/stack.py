@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from featpipe.errors import Problem, StoreError
 from featpipe.spec.words import suggest
+from featpipe.store.create import damaged
 from featpipe.store.dataset import Dataset
 from featpipe.store.fits import learned_banks
-from featpipe.store.format import FORMAT, no_stack, read_header
+from featpipe.store.format import FORMAT, NODE, no_stack, read_header
 from featpipe.store.images import StoredImages
 from featpipe.store.place import Place, open_place
-from featpipe.store.read import Indices, StoredMap, read_matrix
+from featpipe.store.read import Indices, StoredMap, read_matrix, reading
 from featpipe.store.select import compose, pick, select_features
+from featpipe.store.target import is_damaged
 from featpipe.store.tree import open_tree
 
 
@@ -52,7 +54,7 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
     place = open_place(path)
     header = read_header(place)
     if header is None:
-        raise no_stack(place)
+        raise damaged(place, NODE) if is_damaged(place) else no_stack(place)
     if header["format"] > FORMAT:
         what = f"is of format {header['format']}; this featpipe reads format {FORMAT}."
         raise StoreError(Problem(str(place), what, "Upgrade featpipe."))
@@ -246,7 +248,8 @@ class Stack(StoredImages):
                 groups[name] = chosen
             else:
                 groups.update({f"images/{n}/{name}": chosen for n in self._sized()})
-        return open_tree(self.place, groups, self.ok)
+        with reading(self.path):
+            return open_tree(self.place, groups, self.ok)
 
     # -- facts --------------------------------------------------------------------------------------------------------
 

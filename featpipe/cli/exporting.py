@@ -9,6 +9,7 @@ import typer
 
 from featpipe.cli import console
 from featpipe.cli.completing import one_of
+from featpipe.cli.damage import damage_named
 from featpipe.cli.options import StorePath
 from featpipe.errors import Problem, SpecError
 
@@ -55,10 +56,11 @@ def export(
     from featpipe.exports.export import export as write
     from featpipe.stack import open_stack
 
-    stack = open_stack(store)
-    if wanted := _selection(select or (), maps or ()):
-        stack = stack.select(**wanted)
-    with stage_progress(quiet=quiet) as progress:
+    wanted = _selection(select or (), maps or ())
+    with damage_named(store), stage_progress(quiet=quiet) as progress:
+        stack = open_stack(store)
+        if wanted:
+            stack = stack.select(**wanted)
         facts = write(
             stack, output, format=form, split=split, image=image, overwrite=overwrite, progress=progress
         )  # fmt: skip

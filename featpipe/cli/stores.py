@@ -9,6 +9,7 @@ import typer
 
 from featpipe.cli import console
 from featpipe.cli.completing import complete_stores, one_of
+from featpipe.cli.damage import damage_named
 from featpipe.cli.guard import FAILED
 from featpipe.cli.options import AsJson, Memory, Quiet, StorePath, Threads
 
@@ -22,8 +23,9 @@ def info(
     from featpipe.report.text import render_store
     from featpipe.stack import open_stack
 
-    stack = open_stack(store)
-    facts = store_facts(stack.info(), stack.place)
+    with damage_named(store):
+        stack = open_stack(store)
+        facts = store_facts(stack.info(), stack.place)
     console.show_json(facts) if as_json else console.show(render_store(facts))
 
 
@@ -106,10 +108,11 @@ def probe(
     from featpipe.report.probe import render_probes
 
     chosen = {"strengths": strengths} if strengths else {}
-    found = probe_store(
-        store, classifier, png, quiet=quiet, maps=maps or (), branches=branches or (), train=train, test=test,
-        validation=validation, seed=seed, memory_bytes=memory, threads=threads, **chosen,
-    )  # fmt: skip
+    with damage_named(store):
+        found = probe_store(
+            store, classifier, png, quiet=quiet, maps=maps or (), branches=branches or (), train=train, test=test,
+            validation=validation, seed=seed, memory_bytes=memory, threads=threads, **chosen,
+        )  # fmt: skip
     if as_json:
         console.show_json(found if len(found) > 1 else found[classifier])
     else:

@@ -45,7 +45,7 @@ def recorded(
     history = History(standing.place)
     digest = plan_digests(standing.plan)["pipeline"]
     beginning, planned = ({"pipeline": digest, **facts} for facts in (_beginning(standing), _planned(standing.plan)))
-    key = history.begin(run, {**options, **beginning}, planned, fresh=standing.header is None)
+    key = history.begin(run, {**options, **beginning}, planned, fresh=standing.header is None and not standing.receipts)
     start = time.perf_counter()
     error: BaseException | None = None
     try:

@@ -146,7 +146,7 @@ class _Run:
     def prepare(self) -> None:
         """Make the store ready for what it lacks: from here on it is one of this plan, and partial."""
         from featpipe.run.recovery import bank_group
-        from featpipe.store.checksums import Findings
+        from featpipe.store.checksums import Findings, differing
         from featpipe.store.create import create_store
         from featpipe.store.fits import fits_prefixes
 
@@ -159,9 +159,10 @@ class _Run:
         arrays = ((self.plan.maps[i], array) for i, array in array_plans(self.plan))
         self.sums = create_store(self.place, arrays, self.plan.collection, attributes, self._finished())
         keys = {*self.sums, *(shard.key for receipt in self.receipts.values() for shard in receipt.shards)}
-        if self.standing.banks:  # kept until the end, for a run that is killed meanwhile
-            Findings(self.place).write(self.standing.banks)
-        lost = tuple({bank_group(key) for key in self.standing.damaged if key in self.standing.banks})
+        banks = self.standing.banks
+        if banks:  # kept until the end, for a run that is killed meanwhile
+            Findings(self.place).write(banks)
+        lost = {bank_group(key) for key in differing(self.place, banks, banks)}
         spare = fits_prefixes(request.key for request in self.plan.program.fits)
         self._sweep(keys, spare=tuple(prefix for prefix in spare if prefix not in lost))
 

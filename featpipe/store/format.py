@@ -70,8 +70,9 @@ def header_of(node: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     if header["format"] != FORMAT:
         return header
-    objects = all(isinstance(header.get(key, {}), dict) for key in ("pipeline", "digests", "versions", "pieces"))
-    maps = header.get("maps", [])
+    objects = all(isinstance(header.get(key), dict) for key in ("pipeline", "digests", "versions"))
+    objects = objects and isinstance(header.get("pieces", {}), dict)
+    maps = header.get("maps")
     named = isinstance(maps, list) and all(isinstance(one, dict) and _is_map(one) for one in maps)
     return header if objects and named and isinstance(header.get("status"), str) else None
 

@@ -12,7 +12,7 @@ import zarr
 from featpipe.errors import Problem, StoreError
 from featpipe.store.finished import finished_images
 from featpipe.store.place import Place
-from featpipe.store.read import member
+from featpipe.store.read import member, reading
 from featpipe.store.receipts import Journal, Receipt
 
 
@@ -82,7 +82,8 @@ class StoredImages:
     @property
     def failures(self) -> dict[str, str]:
         """Path of every image without features, and why."""
-        reasons = {int(image): str(why) for image, why in self._attributes("ok").get("reasons", {}).items()}
+        with reading(f"{self.path}/ok"):
+            reasons = {int(image): str(why) for image, why in self._attributes("ok").get("reasons", {}).items()}
         for receipt in self._receipts:
             reasons |= receipt.failures or {}
         return {str(self.paths[image]): reasons[image] for image in sorted(reasons) if image < self.n}
@@ -90,7 +91,8 @@ class StoredImages:
     @property
     def unavailable(self) -> tuple[str, ...]:
         """Paths of the images among those that failed that could not be reached; the next run tries them again."""
-        away = set(self._attributes("ok").get("unavailable", ()))
+        with reading(f"{self.path}/ok"):
+            away = set(self._attributes("ok").get("unavailable", ()))
         away = away.union(*(receipt.unavailable for receipt in self._receipts))
         return tuple(str(self.paths[image]) for image in sorted(away) if image < self.n)
 
@@ -103,17 +105,22 @@ class StoredImages:
 
     @cached_property
     def _root(self) -> zarr.Group:
-        return zarr.open_group(self.place.open_zarr(), mode="r")
+        with reading(self.path):
+            return zarr.open_group(self.place.open_zarr(), mode="r")
 
     def _group(self, name: str) -> zarr.Group:
         group: zarr.Group = member(self._root, name)
         return group
 
     def _array(self, name: str) -> npt.NDArray[Any]:
-        return np.asarray(member(self._root, name)[...])
+        array = member(self._root, name)
+        with reading(f"{self.path}/{name}"):
+            return np.asarray(array[...])
 
     def _attributes(self, name: str) -> dict[str, Any]:
-        return dict(member(self._root, name).attrs)
+        array = member(self._root, name)
+        with reading(f"{self.path}/{name}"):
+            return dict(array.attrs)
 
     def _wrong(self, what: str, change: str = "") -> StoreError:
         return StoreError(Problem(self.path, what, change))

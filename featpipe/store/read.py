@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from featpipe.errors import Problem, StoreError
+from featpipe.errors import FeatpipeError, Problem, StoreError
 from featpipe.geometry.grid import cut
 from featpipe.kernels.bank import Labels
 from featpipe.store.coordinates import Coordinate, decode_labels
@@ -21,20 +22,52 @@ READ_BYTES = 32 << 20
 """Features that one read brings, about, if many are wanted."""
 
 
+class UnreadableError(StoreError):
+    """A file of the store is damaged, or something else than featpipe wrote it."""
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Tell in words that something of a store cannot be read.
+
+    Parameters
+    ----------
+    where : str
+        What is read meanwhile.
+
+    Raises
+    ------
+    UnreadableError
+        Whatever zarr and its codecs say of damaged files; what is wrong with an index stays as it is.
+    """
+    try:
+        yield
+    except (FeatpipeError, IndexError, MemoryError):
+        raise
+    except Exception as error:  # zarr's and its codecs' errors have no other base
+        change = "featpipe verify names what is damaged; running the pipeline again mends it."
+        raise UnreadableError(Problem(where, f"cannot be read ({type(error).__name__}: {error}).", change)) from error
+
+
+def place_of(group: zarr.Group) -> str:
+    """Return where a group lies."""
+    return str(group.store_path).removeprefix("file://")
+
+
 def member(group: zarr.Group, name: str) -> Any:
     """Return a group or an array by its path in a group.
 
     Raises
     ------
     StoreError
-        If it is not there, as in a store that is just being made.
+        If it is not there, as in a store that is just being made, or cannot be read.
     """
-    try:
-        return group[name]
-    except KeyError:
-        what = f"has no {name}: it is not all there, as while a run begins."
-        place = str(group.store_path).removeprefix("file://")
-        raise StoreError(Problem(place, what, "Wait for that run, or run the pipeline again.")) from None
+    with reading(f"{place_of(group)}/{name}"):
+        try:
+            return group[name]
+        except KeyError:
+            what = f"has no {name}: it is not all there, as while a run begins."
+            raise StoreError(Problem(place_of(group), what, "Wait for that run, or run the pipeline again.")) from None
 
 
 class StoredMap:
@@ -112,11 +145,12 @@ class StoredMap:
         """What is known of every feature."""
         names = str(self._group.attrs.get("coordinates", "")).split()
         found: list[Any] = [member(self._group, name) for name in names]
-        coordinates = [
-            Coordinate(name, np.asarray(array[...]), array.attrs.asdict())
-            for name, array in zip(names, found, strict=True)
-        ]
-        return self._take(decode_labels(coordinates, self.zarr.shape[-1]))
+        with reading(place_of(self._group)):
+            coordinates = [
+                Coordinate(name, np.asarray(array[...]), array.attrs.asdict())
+                for name, array in zip(names, found, strict=True)
+            ]
+            return self._take(decode_labels(coordinates, self.zarr.shape[-1]))
 
     @cached_property
     def features(self) -> tuple[str, ...]:
@@ -192,10 +226,13 @@ class StoredMap:
 
     def _stored(self, key: tuple[Any, ...]) -> Any:
         fancy = any(isinstance(part, (list, np.ndarray)) for part in key)
-        return self.zarr.oindex[key] if fancy else self.zarr[key]
+        with reading(f"{place_of(self._group)}/{FEATURES}"):
+            return self.zarr.oindex[key] if fancy else self.zarr[key]
 
     def _read(self, name: str) -> npt.NDArray[Any]:
-        return np.asarray(member(self._group, name)[...])
+        array = member(self._group, name)
+        with reading(f"{place_of(self._group)}/{name}"):
+            return np.asarray(array[...])
 
     def _take(self, values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(values) if self.chosen is None else tuple(values[i] for i in self.chosen)

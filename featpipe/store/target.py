@@ -26,6 +26,11 @@ def check_place(place: Place) -> None:
         raise StoreError(Problem(str(place), what, "Set store.path to another path, or move the directory away."))
 
 
+def is_damaged(place: Place) -> bool:
+    """Return whether a place whose header cannot be read holds a store all the same."""
+    return next(place.files(), None) is not None and (read_root(place).header is not None or is_ours(place))
+
+
 def is_ours(place: Place) -> bool:
     """Return whether a place whose root cannot be read is evidently a store of featpipe's, or holds nothing.
 
@@ -35,9 +40,16 @@ def is_ours(place: Place) -> bool:
     sizes = dict(place.files())
     if not any(size for key, size in sizes.items() if not key.endswith(TEMPORARY)):
         return True
-    node = parse_node(place.read(NODE))
-    other = node is not None and KEY not in str(node.get("attributes"))
-    return not other and all(node_key(name) in sizes for name in ROOT_COORDINATES)
+    content = place.read(NODE)
+    node = parse_node(content)
+    if node is not None and KEY not in str(node.get("attributes")):
+        return False
+    return all(node_key(name) in sizes for name in ROOT_COORDINATES) or (content == b"" and _was_run(place))
+
+
+def _was_run(place: Place) -> bool:
+    """Return whether a run has left its lock, its receipts or its history beside a place."""
+    return any(key.startswith(("lock-", "receipts-", "runs/")) for key, _ in place.beside.files())
 
 
 def _is_free(path: Path) -> bool:

@@ -115,11 +115,19 @@ class Patient:
         assert all("bug" not in str(problem) for problem in problems)
         return {problem.where.removeprefix(f"{self.path}/") for problem in problems}
 
-    def harm(self, key: str, content: bytes) -> None:
-        """Damage a file, and assert that ``verify`` names it and ``run`` mends it, without having been asked."""
+    def harm(self, key: str, content: bytes, *, look: bool = False) -> None:
+        """Damage a file, and assert that ``verify`` names it and ``run`` mends it, without having been asked.
+
+        Parameters
+        ----------
+        key : str
+        content : bytes
+            In the place of the file's own.
+        look : bool
+            Whether to count the damage that a reader sees.
+        """
         self.place.write(key, [content])
-        self.shown += seen_by_a_reader({**self.whole, key: content}) != self.seen
+        self.shown += look and seen_by_a_reader({**self.whole, key: content}) != self.seen
         assert self.named() == {key}, key
-        report = run(self.data)
-        assert report.status == "complete", key
+        assert run(self.data).status == "complete", key
         assert tree_of(self.place) == self.whole, key
