@@ -56,7 +56,9 @@ def report(
     """Write a page about a store: what was run, how fast, what failed, responses, features, the probe."""
     from featpipe.cli.reporting import write_report
 
-    console.tell(f"wrote {write_report(store, output, pictures=pictures, most_values=values, seed=seed, quiet=quiet)}")
+    with damage_named(store):
+        written = write_report(store, output, pictures=pictures, most_values=values, seed=seed, quiet=quiet)
+    console.tell(f"wrote {written}")
 
 
 def probe(
