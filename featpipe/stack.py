@@ -19,7 +19,7 @@ from featpipe.store.images import StoredImages
 from featpipe.store.place import Place, open_place
 from featpipe.store.read import Indices, StoredMap, read_matrix, reading
 from featpipe.store.select import compose, pick, select_features
-from featpipe.store.target import is_damaged
+from featpipe.store.target import is_store
 from featpipe.store.tree import open_tree
 
 
@@ -54,7 +54,7 @@ def open_stack(path: str | os.PathLike[str]) -> Stack:
     place = open_place(path)
     header = read_header(place)
     if header is None:
-        raise damaged(place, NODE) if is_damaged(place) else no_stack(place)
+        raise damaged(place, NODE) if is_store(place) else no_stack(place)
     if header["format"] > FORMAT:
         what = f"is of format {header['format']}; this featpipe reads format {FORMAT}."
         raise StoreError(Problem(str(place), what, "Upgrade featpipe."))

@@ -26,7 +26,7 @@ from featpipe.store.receipts import Ledger, Receipt, read_ledger, shard_sums, to
 from featpipe.store.root import CHECKSUMS, Root, read_root
 from featpipe.store.seal import MENDS, Sum, damaged_in_sealed, sum_of
 from featpipe.store.shard import Shard, check_shard, read_layout
-from featpipe.store.target import is_ours
+from featpipe.store.target import is_store
 
 AHEAD = 64
 """Files that are under way at once, at most."""
@@ -75,7 +75,7 @@ def verify_store(
     """
     place = open_place(path)
     root = read_root(place)
-    if root.header is None and not (root.state != "unsealed" and is_ours(place) and next(place.files(), None)):
+    if root.header is None and not is_store(place):
         raise no_stack(place)
     if root.header is not None and root.header["format"] != FORMAT:
         raise StoreError(Problem(path, f"is of format {root.header['format']}; this featpipe verifies {FORMAT}."))

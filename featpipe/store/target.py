@@ -21,30 +21,30 @@ def check_place(place: Place) -> None:
     """
     if isinstance(place, LocalPlace) and _is_free(place.path):
         return
-    if read_root(place).header is None and not is_ours(place):
+    if not is_store(place) and not _is_empty(place):
         what = "is a directory that featpipe did not write."
         raise StoreError(Problem(str(place), what, "Set store.path to another path, or move the directory away."))
 
 
-def is_damaged(place: Place) -> bool:
-    """Return whether a place whose header cannot be read holds a store all the same."""
-    return next(place.files(), None) is not None and (read_root(place).header is not None or is_ours(place))
+def is_store(place: Place) -> bool:
+    """Return whether a place holds a store of featpipe's, whole or damaged.
 
-
-def is_ours(place: Place) -> bool:
-    """Return whether a place whose root cannot be read is evidently a store of featpipe's, or holds nothing.
-
-    What a run was writing that was killed before it had a header is nobody's, and so is what is empty. Names tell of a
-    store whose root was never written, or is damaged; metadata that can be read, of whatever they describe.
+    Names tell of a store whose root was never written, or is damaged; metadata that can be read, of whatever they
+    describe.
     """
-    sizes = dict(place.files())
-    if not any(size for key, size in sizes.items() if not key.endswith(TEMPORARY)):
+    if read_root(place).header is not None:
         return True
     content = place.read(NODE)
     node = parse_node(content)
     if node is not None and KEY not in str(node.get("attributes")):
         return False
-    return all(node_key(name) in sizes for name in ROOT_COORDINATES) or (content == b"" and _was_run(place))
+    named = all(place.read(node_key(name)) is not None for name in ROOT_COORDINATES)
+    return named or (content == b"" and _was_run(place))
+
+
+def _is_empty(place: Place) -> bool:
+    """Return whether nothing was ever written to a place but what a run has left that was killed at once."""
+    return not any(size for key, size in place.files() if not key.endswith(TEMPORARY))
 
 
 def _was_run(place: Place) -> bool:
