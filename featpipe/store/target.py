@@ -43,8 +43,13 @@ def is_store(place: Place) -> bool:
 
 
 def _is_empty(place: Place) -> bool:
-    """Return whether nothing was ever written to a place but what a run has left that was killed at once."""
-    return not any(size for key, size in place.files() if not key.endswith(TEMPORARY))
+    """Return whether a place holds nothing but what a run left that was killed at once: drafts, and empty parts."""
+    return all(key.endswith(TEMPORARY) or (not size and _is_part(key)) for key, size in place.files())
+
+
+def _is_part(key: str) -> bool:
+    """Return whether a key is that of a part of a zarr: of its metadata, or of a shard."""
+    return key.rpartition("/")[2] == NODE or "/c/" in key
 
 
 def _was_run(place: Place) -> bool:
