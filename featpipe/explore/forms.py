@@ -19,7 +19,7 @@ from featpipe.spec.local import Local
 from featpipe.spec.padding import PADDING_WORDS, Padding
 from featpipe.spec.pipeline import Images
 from featpipe.spec.pooling import POOLINGS, Pool
-from featpipe.spec.shape import LARGEST_COUNT
+from featpipe.spec.shape import LARGEST_COUNT, LARGEST_EDGE
 from featpipe.spec.textures import TEXTURES
 
 IMAGE_OPTIONS = ("color", "size", "fit", "values")
@@ -118,7 +118,7 @@ def _kind(schema: dict[str, Any]) -> dict[str, Any]:
                 "max": ("maximum", "exclusiveMaximum", "le", "lt"),
             }
             limits = {k: schema[key] for k, keys in bounds.items() for key in keys if key in schema}
-            if limits.get("max") == LARGEST_COUNT:
+            if limits.get("max") in (LARGEST_COUNT, LARGEST_EDGE):
                 del limits["max"]
             return {"kind": number, **limits, "open": bool({"exclusiveMinimum", "gt"} & schema.keys())}
         case "array" if schema.get("minItems") == schema.get("maxItems") == 2:

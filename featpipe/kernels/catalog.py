@@ -36,7 +36,7 @@ from featpipe.spec.banks import (
     LogBank,
     RandomBank,
 )
-from featpipe.spec.base import Spec, as_list
+from featpipe.spec.base import Spec, as_list, first_twice
 from featpipe.spec.docs import field_docs, text_of
 from featpipe.spec.fits import FITS, FitBank, LearnedBank
 from featpipe.spec.fits import NOTES as FIT_NOTES
@@ -106,8 +106,7 @@ class _Maker:
     def refuse_twice(self, spec: BankSpec) -> None:
         for key in ("sigmas", "frequencies", "orientations"):
             values = getattr(spec, key, None)
-            if isinstance(values, list) and len(set(values)) < len(values):
-                twice = next(value for value in values if values.count(value) > 1)
+            if isinstance(values, list) and (twice := first_twice(values)) is not None:
                 raise self.error(key, f"gives {twice:g} twice.", "Give each value once.")
 
     def take(self, key: str, value: float, *shape: int) -> None:

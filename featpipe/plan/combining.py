@@ -9,6 +9,7 @@ import numpy as np
 from featpipe.errors import Location, PlanError, Problem, key_path
 from featpipe.kernels.bank import Labels, feature_name
 from featpipe.plan.labels import LabelValue, group_features, known_labels, merge_labels
+from featpipe.plan.limits import MOST_FEATURES
 from featpipe.plan.program import CombineOp, Formula
 from featpipe.spec.combining import (
     CODE_BITS,
@@ -24,8 +25,6 @@ DERIVATIVES = ("value", "y", "x", "yy", "xy", "xx")
 """Components of an image's derivatives at a position, as the bank ``gaussian-derivatives`` calls them."""
 SECOND = ("yy", "xy", "xx")
 KINDS = ("flat", "slope", "dark-blob", "light-blob", "dark-line", "light-line", "saddle")
-MOST_FEATURES = 1 << 18
-"""Of a histogram; each has its labels."""
 Combined = tuple[CombineOp, tuple[Labels, ...], str]
 
 
@@ -72,7 +71,7 @@ def histogram_labels(features: Sequence[Labels], bins: int, where: Location) -> 
     """
     if len(features) * bins > MOST_FEATURES:
         what = f"{len(features)} features of {bins} bins each would be {len(features) * bins} features."
-        raise _problem((*where, "bins"), what, f"Use fewer; a histogram may have {MOST_FEATURES} in all.")
+        raise _problem((*where, "bins"), what, f"Use fewer; a map may have {MOST_FEATURES} in all.")
     return tuple(_labelled("bin", range(bins), features))
 
 

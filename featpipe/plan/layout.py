@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.errors import PlanError, Problem
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import ceil_div, cells
 from featpipe.plan.model import ArrayPlan, MapPlan, Plan
@@ -14,6 +15,8 @@ from featpipe.plan.program import ROOT, GridOp, Program
 from featpipe.plan.schedule import Shape, node_shapes, path_shapes
 
 CHUNK_BYTES = 2 << 20
+MOST_BLOCKS = 1 << 20
+"""Of an image; planning looks at each."""
 """What one read brings: a few images, or a part of a large one."""
 
 
@@ -78,6 +81,11 @@ def owned_blocks(program: Program, maps: list[MapPlan], block: tuple[int, int], 
         if m.windows is not None
     }
     last_row, last_col = (max(count[axis] for count in counts) for axis in (0, 1))
+    if last_row * last_col > MOST_BLOCKS:
+        sizes = f"{image[0]}×{image[1]} px in blocks of {block[0]}×{block[1]}"
+        what = f"{sizes} would be {last_row * last_col:,} tasks an image, and {MOST_BLOCKS:,} are planned at most."
+        change = "Use larger blocks (store.block), more memory (--memory), or less padding."
+        raise PlanError(Problem("store.block", what, change, ("store", "block")))
     return [
         (row, col)
         for row in range(last_row)

@@ -12,6 +12,7 @@ from featpipe.errors import Location, PlanError, Problem, key_path
 from featpipe.kernels.bank import Labels
 from featpipe.kernels.positions import LARGEST_LOCAL, LocalKernels, LocalShape, SeededKernels, read_bias, read_local
 from featpipe.plan.collection import Collection
+from featpipe.plan.limits import check_count
 from featpipe.plan.program import ConvolveOp, LocallyConnectedOp, Program
 from featpipe.plan.schedule import FLOAT
 from featpipe.spec.local import DrawnKernels, Local
@@ -23,6 +24,7 @@ def make_local(spec: Local, inputs: int, where: Location) -> tuple[LocallyConnec
     """Return a locally connected layer on so many features, and the labels that leave it."""
     kernels = _make_kernels(spec, inputs, where)
     count = kernels.shape.kernels
+    check_count(count, where)
     if spec.names is not None and len(spec.names) != count:
         what = f"gives {len(spec.names)} for {count} kernels."
         raise _problem((*where, "names"), what, "Give one each.")

@@ -18,7 +18,8 @@ from featpipe.kernels.positions import read_bias
 from featpipe.plan.combining import combine_features, histogram_labels
 from featpipe.plan.fitting import FitRequest, fit_key, placeholder, read_bank_file
 from featpipe.plan.importing import Imported, import_steps
-from featpipe.plan.labels import group_features, known_labels, merge_labels, split_labels
+from featpipe.plan.labels import group_features, known_labels, split_labels
+from featpipe.plan.limits import check_count, check_fit, check_weights, spread_labels
 from featpipe.plan.local import make_local
 from featpipe.plan.program import (
     POINT,
@@ -212,17 +213,18 @@ class _Builder:
         if not each and depth not in (None, len(inputs)):
             what = f"the kernels span {depth} channels, but {len(inputs)} features come in."
             raise _problem(where, what, f"Give kernels of {len(inputs)} channels, or 2-D ones.")
-        count = len(bank.kernels)
+        count, depth = len(bank.kernels), 1 if each else len(inputs)
+        check_weights(bank, depth, where)
         bias = _given_bias(spec, count, where)
         sweeps = _sweeps(bank.size, spec.stride, spec.dilation, spec.padding)
         op = ConvolveOp(
-            _groups(bank, spec, each=each, depth=1 if each else len(inputs)),
+            _groups(bank, spec, each=each, depth=depth),
             np.broadcast_to(bias, (count,)).copy(),
             each,
             spec.contrast.epsilon if spec.contrast else None,
         )
         kernels = [kernel.labels for kernel in bank.kernels]
-        labels = [merge_labels(kernel, one) for one in inputs for kernel in kernels] if each else kernels
+        labels = spread_labels(kernels, inputs, where) if each else kernels
         name = str(kernels[0].get("bank", "kernels"))
         title = f"convolve {name} {bank.size[0]}×{bank.size[1]}"
         if any(group.factors for group in op.groups):
@@ -237,13 +239,13 @@ class _Builder:
             learned = read_bank_file(spec, inputs, where)
         else:
             assert isinstance(spec.source, FitBank)
+            check_fit(spec.source, inputs, where)
             key = fit_key(*self.above, spec, [str(labels["channel"]) for labels in self.channels])
             learned = self.fitted.get(key) or placeholder(spec.source, inputs)
             if key not in self.fitted:
                 epsilon = spec.contrast.epsilon if spec.contrast else None
-                dilation = (spec.dilation[0], spec.dilation[1])
-                request = FitRequest(key, parent, spec.source, dilation, epsilon, inputs, each, where)
-                self.fits.setdefault(key, request)
+                steps = (spec.dilation[0], spec.dilation[1])
+                self.fits.setdefault(key, FitRequest(key, parent, spec.source, steps, epsilon, inputs, each, where))
         bank, count = learned.bank(), len(learned.bias)
         bias = learned.bias + np.asarray(_given_bias(spec, count, where), np.float64)
         if spec.response == "distance":
@@ -253,7 +255,7 @@ class _Builder:
         op = ConvolveOp(groups, bias.astype(np.float32), each, spec.contrast.epsilon if spec.contrast else None)
         labels = [kernel.labels for kernel in bank.kernels]
         if each:
-            labels = [merge_labels(kernel, one) for one in features for kernel in labels]
+            labels = spread_labels(labels, features, where)
         title = f"convolve {learned.name} {bank.size[0]}×{bank.size[1]}"
         node = self._append(parent, op, sweeps, labels, title, where)
         if spec.response == "distance":
@@ -289,6 +291,7 @@ class _Builder:
     def _add_activation(self, parent: int, spec: Activation, where: Location) -> int:
         features = self._features(parent)
         if spec.split is not None:
+            check_count(2 * len(features), where)
             op = ActivateOp("split", spec.split.threshold)
             features = split_labels(features)
         elif spec.soft_threshold is not None:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag,
 
 from featpipe.spec.base import (
     LIST,
+    MOST_VALUES,
     ONE,
     ONE_OR_LIST,
     UNKNOWN_KEY,
@@ -104,7 +105,7 @@ class DogBank(Spec):
 
 Frequency = Annotated[Number, Field(gt=0, le=0.5)]
 Orientations = Annotated[
-    Annotated[Count, ONE] | Annotated[list[Number], Field(min_length=1), LIST],
+    Annotated[Count, ONE] | Annotated[list[Number], Field(min_length=1, max_length=MOST_VALUES), LIST],
     ONE_OR_LIST,
 ]
 
@@ -113,7 +114,9 @@ class GaborBank(Spec):
     """Gabor filters, each an even and an odd kernel that ``modulus`` folds to the local amplitude."""
 
     name: Literal["gabor"]
-    frequencies: Annotated[list[Frequency], BeforeValidator(as_list), Field(min_length=1), OR_ITEM]
+    frequencies: Annotated[
+        list[Frequency], BeforeValidator(as_list), Field(min_length=1, max_length=MOST_VALUES), OR_ITEM
+    ]
     """Spatial frequencies of the wave, in cycles per sample, at most 0.5."""
     orientations: Orientations = 8
     """How many orientations, evenly over 180 degrees from 0; or their angles in degrees."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, TypeGuard
+from typing import Annotated, Any, NamedTuple, TypeGuard, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from featpipe.errors import Location
-from featpipe.spec.shape import LARGEST_COUNT, OR_ITEM, Limited
+from featpipe.spec.shape import LARGEST_COUNT, LARGEST_EDGE, OR_ITEM, Limited
 
+T = TypeVar("T")
 FROM_FILE = {"from_file": True}
 """Validation context of a pipeline file: only the file's own way of writing is taken, not the models' field names."""
 
@@ -130,10 +131,14 @@ Number = Annotated[float, BeforeValidator(_number)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST_COUNT)]
 Whole = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=LARGEST_COUNT)]
+Edge = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST_EDGE)]
+"""Samples along one axis."""
 Flag = Annotated[bool, Field(strict=True)]
-Pair = Annotated[list[Count], BeforeValidator(_pair), Field(min_length=2, max_length=2), OR_ITEM]
+Pair = Annotated[list[Edge], BeforeValidator(_pair), Field(min_length=2, max_length=2), OR_ITEM]
 """``[y, x]``, or one number for both."""
-Sigmas = Annotated[list[PositiveNumber], BeforeValidator(as_list), Field(min_length=1), OR_ITEM]
+MOST_VALUES = 10_000
+"""Of one parameter of a bank."""
+Sigmas = Annotated[list[PositiveNumber], BeforeValidator(as_list), Field(min_length=1, max_length=MOST_VALUES), OR_ITEM]
 PathText = Annotated[str, AfterValidator(_path_text), Limited({"minLength": 1})]
 ONE_OR_LIST = Discriminator(_one_or_list)
 """Chooses between the arms ``ONE`` and ``LIST`` of a union; tags in parentheses never show in an error."""
@@ -158,6 +163,16 @@ Bias = Annotated[
     Discriminator(_one_list_or_path),
 ]
 """One number, a list, or a file of weights."""
+
+
+def first_twice(values: Sequence[T]) -> T | None:
+    """Return the first value that was there before; None where each is there once."""
+    seen: set[T] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
 
 
 def repeated_names(names: Sequence[str]) -> list[Flaw]:

@@ -14,6 +14,8 @@ from featpipe.reading.files import IrregularFileError, check_regular, stat_file
 from featpipe.reading.retry import is_transient
 from featpipe.spec.messages import Finding, where
 
+LONGEST_PART, LONGEST_PATH = 255, 4095
+"""Of a path, in bytes."""
 TENSORS = ".safetensors"
 FILE_KEYS = {"convolve": ("kernels", "bias"), "local": ("kernels", "bias"), "import": ("file",)}
 """What in a layer may be the path of a file with weights."""
@@ -71,6 +73,8 @@ def check_paths(data: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
     for section, address in (("images", images), ("store", store)):
         if address and is_url(address):
             yield from _check_url(address, (section, "path"))
+        elif address:
+            yield from _check_length(resolve_path(address, folder), (section, "path"))
     if not images or is_url(images) or (store and is_url(store)):
         return
     pattern = glob.has_magic(images)
@@ -84,6 +88,17 @@ def check_paths(data: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
         yield _finding(location, f"images.path {images!r} is inside the store, {target}.", change)
     elif source in target.parents and not pattern:
         yield _finding(location, f"the store, {target}, would be inside images.path.", change)
+
+
+def _check_length(path: str, location: Location) -> Iterator[Finding]:
+    """Yield what is too long for the file system in a path, which would only show when it is used."""
+    longest = max(len(os.fsencode(part)) for part in Path(path).parts)
+    if longest > LONGEST_PART:
+        what = f"has a part of {longest:,} bytes; a file or a directory has a name of at most {LONGEST_PART} bytes."
+        yield _finding(location, what, "Choose a shorter name.")
+    elif len(os.fsencode(path)) > LONGEST_PATH:
+        what = f"is too long: {len(os.fsencode(path)):,} bytes, and a path has at most {LONGEST_PATH:,}."
+        yield _finding(location, what, "Choose another place.")
 
 
 def _check_url(address: str, location: Location) -> Iterator[Finding]:

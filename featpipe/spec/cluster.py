@@ -16,6 +16,7 @@ CLASSES = (
     "dask_kubernetes.operator.KubeCluster", "dask_gateway.GatewayCluster", "distributed.LocalCluster",
 )  # fmt: skip
 """Those that a pipeline may name: importing whatever a file names would run it."""
+MOST_WORKERS = 100_000
 LOCAL_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "local_directory", "dashboard_address")
 """Of `distributed.LocalCluster`; others name code to load, or interfaces to listen on."""
 WAYS = ("local", "address", "scheduler_file", "class")
@@ -50,9 +51,9 @@ ClassName = Annotated[str, AfterValidator(_known_class), Limited({"enum": list(C
 class LocalWorkers(Spec):
     """Processes of this machine, reached by it alone."""
 
-    workers: Count | None = None
+    workers: Annotated[Count | None, Field(le=1024)] = None
     """Processes; as many as there are cores, divided by ``threads``, unless given."""
-    threads: Count = 1
+    threads: Annotated[Count, Field(le=4096)] = 1
     """Threads of each process."""
     memory: Annotated[
         Annotated[int, Field(ge=1, lt=2**60)] | None,
@@ -65,9 +66,9 @@ class LocalWorkers(Spec):
 class Adapt(Spec):
     """As many workers as the work asks for, between these."""
 
-    minimum: Count = 1
+    minimum: Annotated[Count, Field(le=MOST_WORKERS)] = 1
     """Workers that stay, also while there is nothing to do."""
-    maximum: Count
+    maximum: Annotated[Count, Field(le=MOST_WORKERS)]
     """Workers, at most."""
 
 
@@ -95,7 +96,7 @@ class Cluster(Spec):
     """A class of dask-jobqueue, dask-kubernetes or dask-gateway, installed beside featpipe."""
     options: dict[str, Any] = {}
     """What the class is made with, e.g. ``{queue: long, cores: 8, memory: 16GB}``."""
-    scale: Count | None = None
+    scale: Annotated[Count | None, Field(le=MOST_WORKERS)] = None
     """Workers to ask for."""
     adapt: Adapt | None = None
     """As many workers as the work asks for, instead of ``scale``."""

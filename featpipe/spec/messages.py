@@ -153,6 +153,8 @@ def _flaw(detail: Any, location: Location) -> Flaw:
             return _literal_flaw(detail, got)
         case "too_short" if limits.get("field_type") == "Dictionary":
             return Flaw("has no branches.", f"Add one, e.g. {EXAMPLES['features']}.")
+        case "too_long":
+            return Flaw(f"may hold {limits['max_length']:,} items, got {got}.")
         case "too_short":
             return Flaw("must hold at least one item, got an empty list.")
         case "string_type":

@@ -10,6 +10,10 @@ from pydantic import AfterValidator
 from featpipe.spec.base import Flaw, wrong
 from featpipe.spec.shape import Limited
 
+LONGEST_NAME = 128
+"""Letters of a name: file systems take 255 bytes, some of them less."""
+DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
+"""Names of devices, which Windows gives to no directory; stores are copied there too."""
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -17,6 +21,10 @@ def check_name(name: str) -> str:
     """Refuse a name that could not be a group of the store."""
     if not NAME_PATTERN.fullmatch(name):
         raise wrong(Flaw(f"a name is a letter, then letters, digits, - and _, got {name[:60]!r}."))
+    if len(name) > LONGEST_NAME:
+        raise wrong(Flaw(f"a name has at most {LONGEST_NAME} letters, this one {len(name)}.", "Choose a shorter one."))
+    if DEVICES.fullmatch(name):
+        raise wrong(Flaw(f"{name!r} is the name of a device on Windows.", "Choose another name."))
     return name
 
 
@@ -26,7 +34,9 @@ def _not_a_scale(name: str) -> str:
     return name
 
 
-Name = Annotated[str, AfterValidator(check_name), Limited({"pattern": f"^{NAME_PATTERN.pattern}$"})]
+Name = Annotated[
+    str, AfterValidator(check_name), Limited({"pattern": f"^{NAME_PATTERN.pattern}$", "maxLength": LONGEST_NAME})
+]
 """Of a branch or a saved map: a letter, then letters, digits, - and _."""
 SavedName = Annotated[
     Name, AfterValidator(_not_a_scale), Limited({"pattern": f"^(?!scale[0-9]*$){NAME_PATTERN.pattern}$"})

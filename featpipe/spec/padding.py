@@ -11,7 +11,8 @@ from featpipe.geometry.axis import PaddingMode
 from featpipe.spec.base import Flag, Flaw, Spec, Whole, describe, from_file, is_number, wrong
 from featpipe.spec.words import suggest
 
-Widths = Annotated[list[Whole], Field(min_length=2, max_length=2)]
+Width = Annotated[Whole, Field(le=2**16)]
+Widths = Annotated[list[Width], Field(min_length=2, max_length=2)]
 
 
 def _spread(value: object) -> object:

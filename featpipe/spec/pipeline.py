@@ -14,7 +14,10 @@ from featpipe.spec.names import NAME_PATTERN
 from featpipe.spec.shape import OR_ITEM, Limited, Written
 
 Fraction = Annotated[Number, Field(gt=0, lt=1)]
-RESERVED_NAMES = ("images", "image", "path", "label", "split", "ok", "height", "width")
+RESERVED_NAMES = (
+    "images", "image", "path", "label", "split", "ok", "height", "width", "fits", "receipts", "checksums",
+)  # fmt: skip
+"""Names of what else the store has at its root, or its coordinates."""
 
 
 class RandomSplit(Spec):
@@ -123,7 +126,7 @@ class Branch(Spec):
 
     scales: Annotated[list[Count], BeforeValidator(as_list), Field(min_length=1), OR_ITEM] = [1]
     """Pyramid factors, powers of two: 2 halves the image once (Burt-Adelson [1 4 6 4 1]/16, then every 2nd pixel)."""
-    layers: Annotated[list[Layer], Field(min_length=1)]
+    layers: Annotated[list[Layer], Field(min_length=1, max_length=1000)]
     """What is done to every image, in order; the map after the last layer is kept, others where ``save`` stands."""
 
     @field_validator("scales")
@@ -147,7 +150,7 @@ class Branch(Spec):
 
 
 def _is_free(name: str) -> str:
-    if name.lower() in RESERVED_NAMES:
+    if name.casefold() in RESERVED_NAMES:
         what = f"{name!r} is the name of something else in the store."
         raise wrong(Flaw(what, "Give the branch another name."))
     return name

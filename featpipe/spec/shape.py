@@ -11,6 +11,8 @@ from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 LARGEST_COUNT = 2**31 - 1
+LARGEST_EDGE = 2**20
+"""Of an image, a window or a step, in samples: larger than any image that there is."""
 
 
 class Written:
@@ -104,5 +106,5 @@ def _limits_text(schema: dict[str, Any]) -> str:
         "≤": ("le", "maximum"),
     }
     bounds = [(sign, next((schema[key] for key in keys if key in schema), None)) for sign, keys in signs.items()]
-    said = [f"{sign} {bound:,g}" for sign, bound in bounds if bound is not None and bound < LARGEST_COUNT]
+    said = [f"{sign} {bound:,g}" for sign, bound in bounds if bound not in (None, LARGEST_COUNT, LARGEST_EDGE)]
     return f" {' and '.join(said)}" if said else ""

@@ -19,6 +19,9 @@ from featpipe.errors import Location, Problem, SpecError
 DEEPEST = 32
 """Levels of nesting; the deepest a pipeline can use is 11."""
 
+MOST_VALUES = 500_000
+"""Values of a pipeline, those of lists and mappings included."""
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = re.compile(r"null|Null|NULL|~|")
 _TRUE = re.compile(r"true|True|TRUE")
@@ -173,6 +176,7 @@ class _Builder:
         self.problems = problems
         self.stack: list[_Frame] = []
         self.root: Node | None = None
+        self.values = 0
 
     def build(self, events: Iterator[yaml.Event]) -> Node | None:
         for event in events:
@@ -243,6 +247,12 @@ class _Builder:
             frame.node.keys[key] = (line, column)
 
     def add(self, node: Node, event: yaml.Event) -> None:
+        self.values += 1
+        if self.values > MOST_VALUES:
+            what = f"holds more than {MOST_VALUES:,} values."
+            raise _UnreadableError(
+                self.problem(event, what, "Put kernels into a .npy file and name it under kernels:.")
+            )
         if not self.stack:
             self.root = node
             return

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from featpipe.spec.base import Count, Flaw, Number, PositiveNumber, Sigmas, Spec, Whole, as_list, wrong
+from featpipe.spec.base import Count, Flaw, Number, PositiveNumber, Sigmas, Spec, Whole, as_list, first_twice, wrong
 from featpipe.spec.shape import OR_ITEM
 
 NARROWEST = 0.3
@@ -69,9 +69,8 @@ class RfsBank(TextureBank):
 
 
 def _each_once(values: list[Any]) -> list[Any]:
-    twice = [value for i, value in enumerate(values) if value in values[:i]]
-    if twice:
-        raise wrong(Flaw(f"gives {twice[0]} twice.", "Give each value once."))
+    if (twice := first_twice(values)) is not None:
+        raise wrong(Flaw(f"gives {twice} twice.", "Give each value once."))
     return values
 
 
