@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from featpipe.cli import app
+from featpipe.run import load_kernels
 from tests.fuzz.assets import copy_assets, make_assets, make_traps
 from tests.fuzz.cases import make_case
 from tests.integration.hostile_child import peak_memory
@@ -87,6 +88,7 @@ def main(root: Path, first: int, stop: int, only: str = "") -> None:
     os.environ["COLUMNS"] = "400"
     if not (root / "assets").exists():
         make_assets(root / "assets")
+    load_kernels(lambda _: None)
     for number in range(first, stop):
         found = run(number, root, only)
         with (root / "found.jsonl").open("a", encoding="utf-8") as file:
