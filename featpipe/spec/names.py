@@ -10,8 +10,8 @@ from pydantic import AfterValidator
 from featpipe.spec.base import Flaw, wrong
 from featpipe.spec.shape import Limited
 
-LONGEST_NAME = 128
-"""Letters of a name: file systems take 255 bytes, some of them less."""
+LONGEST_NAME = 255
+"""Letters of a name, which are its bytes: file systems take no more."""
 DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
 """Names of devices, which Windows gives to no directory; stores are copied there too."""
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
