@@ -28,7 +28,7 @@ def explore_images(pipeline: Path | None, image: Path | None, port: int, *, brow
     """
     try:
         import starlette  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name not in ("uvicorn", "starlette"):
             raise
@@ -38,7 +38,7 @@ def explore_images(pipeline: Path | None, image: Path | None, port: int, *, brow
 
     load_kernels(lambda text: say(f"featpipe: {text}"))
     from featpipe.explore.beginning import begin
-    from featpipe.explore.server import listen, make_app, make_token
+    from featpipe.explore.server import listen, make_app, make_server, make_token
     from featpipe.explore.session import Session
 
     with tempfile.TemporaryDirectory(prefix="featpipe-explore-") as name:
@@ -49,16 +49,12 @@ def explore_images(pipeline: Path | None, image: Path | None, port: int, *, brow
             port, token = bound.getsockname()[1], make_token()
             app = make_app(session, {"text": start.text, "note": start.note}, folder, port, token)
             url = f"http://127.0.0.1:{port}/{token}/"
-            config = uvicorn.Config(
-                app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
-                timeout_graceful_shutdown=1,
-            )  # fmt: skip
             console.tell(url)
             say("Only this machine can open it. Ctrl-C ends it.")
             threading.Thread(target=session.warm_up, daemon=True).start()
             if browser:
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
             try:
-                uvicorn.Server(config).run(sockets=[bound])
+                make_server(app).run(sockets=[bound])
             except KeyboardInterrupt:
                 say("ended")

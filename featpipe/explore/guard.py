@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
@@ -50,7 +50,24 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, _with_headers(send))
             return
-        await self.app(scope, receive, _with_headers(send))
+        # Files are small, and ranges of them cost more to read than they save
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in (b"range", b"if-range")]}
+        await self._answer(scope, receive, _with_headers(send))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the page's routes answer; what they did not foresee is told in words as well."""
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+        except Exception as error:
+            if not begun:
+                await _unforeseen(error)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
@@ -59,13 +76,27 @@ class Guard:
             return PlainTextResponse("This server answers to its own address only.\n", 421)
         if origin is not None and origin != f"http://{host}":
             return PlainTextResponse("Requests of other pages are refused.\n", 403)
-        given = scope["path"].split("/")[1]
+        if not scope["path"].isprintable():
+            return PlainTextResponse("The address holds characters that no address has.\n", 400)
+        given = scope["path"].removeprefix("/").partition("/")[0]
         if not hmac.compare_digest(given.encode(), self.token.encode()):
             return PlainTextResponse("The address lacks its token. Open the one that featpipe explore printed.\n", 403)
         page = scope["method"] in ("GET", "HEAD") and scope["path"] == f"/{self.token}/"
         if headers.get("sec-fetch-site", "none") not in SAME_SITE and not page:
             return PlainTextResponse("Requests of other pages are refused.\n", 403)
         return None
+
+
+def _unforeseen(error: Exception) -> JSONResponse:
+    match error:
+        case MemoryError():
+            told = {"where": "page", "what": "the memory ran out.", "change": "Look at a smaller part."}
+        case OSError() if error.strerror:
+            told = {"where": "page", "what": f"{error.strerror[:1].lower()}{error.strerror[1:]}.", "change": ""}
+        case _:
+            what = f"this is a bug in featpipe: {type(error).__name__}: {error}".rstrip(".") + "."
+            told = {"where": "page", "what": what, "change": "Please report it, with what you did."}
+    return JSONResponse({"problems": [told]}, 500)
 
 
 def _with_headers(send: Send) -> Send:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -22,6 +23,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from featpipe.errors import FeatpipeError, Problem
+from featpipe.explore.asking import CLOSE, read_body, read_json
+from featpipe.explore.connections import MOST_HEAD, Connection
 from featpipe.explore.examples import NAMES
 from featpipe.explore.forms import describe_forms
 from featpipe.explore.guard import Guard
@@ -30,8 +33,10 @@ from featpipe.explore.subject import MOST_UPLOADED, PARTS, Subject, draw_example
 
 STATIC = Path(__file__).parent / "static"
 LOOPBACK = "127.0.0.1"
-MOST_ASKED = 1 << 20
-"""Bytes of a request but for uploads: a pipeline's text."""
+BACKLOG = 64
+"""Connections that wait to be taken."""
+MOST_UPLOADS = 4
+"""At once, for each is held in memory."""
 
 
 def listen(port: int) -> socket.socket:
@@ -51,7 +56,7 @@ def listen(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((LOOPBACK, port))
-        bound.listen(128)  # whoever comes before the server is up will wait
+        bound.listen(BACKLOG)  # whoever comes before the server is up will wait
     except OSError as error:
         bound.close()
         said = error.strerror or str(error)
@@ -94,6 +99,15 @@ def make_app(session: Session, start: Mapping[str, Any], folder: Path, port: int
     )
 
 
+def make_server(app: Starlette) -> uvicorn.Server:
+    """Return a server with limits on the time, number and size of requests, that prints nothing by itself."""
+    config = uvicorn.Config(
+        app, http=Connection, ws="none", lifespan="off", log_level="critical", access_log=False, server_header=False,
+        backlog=BACKLOG, timeout_keep_alive=5, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=MOST_HEAD,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
 def make_token() -> str:
     """Return a token that cannot be guessed."""
     return secrets.token_urlsafe(24)
@@ -106,6 +120,7 @@ class _Api:
         self.session = session
         self.begin = start
         self.folder = folder
+        self.uploads = 0
 
     async def start(self, _: Request) -> Response:
         """Tell what the page begins with, and what its forms are made of."""
@@ -118,7 +133,7 @@ class _Api:
 
     async def look(self, request: Request) -> Response:
         """Compute a chain's maps; answer with a header in JSON and the arrays behind it."""
-        look = _read_look(await _json(request))
+        look = _read_look(await read_json(request))
         header, arrays = await run_in_threadpool(self.session.look, look)
         return Response(pack(header, arrays), media_type="application/octet-stream")
 
@@ -134,14 +149,20 @@ class _Api:
 
     async def upload(self, request: Request) -> Response:
         """Take an image."""
-        content = await _body(request, MOST_UPLOADED)
+        if self.uploads >= MOST_UPLOADS:
+            raise HTTPException(503, "Other uploads are under way. Try again.", CLOSE)
+        self.uploads += 1
+        try:
+            content = await read_body(request, MOST_UPLOADED)
+        finally:
+            self.uploads -= 1
         name = request.query_params.get("name", "image")
         subject = await run_in_threadpool(take_upload, content, name, self.folder)
         return self._chosen(subject)
 
     async def example(self, request: Request) -> Response:
         """Draw an example."""
-        name = (await _json(request)).get("name")
+        name = (await read_json(request)).get("name")
         return self._chosen(await run_in_threadpool(draw_example, str(name), self.folder))
 
     def _chosen(self, subject: Subject) -> Response:
@@ -174,33 +195,6 @@ def pack(header: Mapping[str, Any], arrays: list[np.ndarray[Any, Any]]) -> bytes
     return b"".join(pieces)
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Read a request's body, unless it is too large."""
-    content = bytearray()
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > most:
-        raise _too_large(most)
-    async for piece in request.stream():
-        content += piece
-        if len(content) > most:
-            raise _too_large(most)
-    return bytes(content)
-
-
-def _too_large(most: int) -> HTTPException:
-    return HTTPException(413, f"is larger than {most >> 20} MiB.")
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        data = json.loads(await _body(request, MOST_ASKED))
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "is no JSON.") from None
-    if not isinstance(data, dict):
-        raise HTTPException(400, "must be a JSON object.")
-    return data
-
-
 def _read_look(asked: dict[str, Any]) -> Look:
     def numbers(name: str) -> dict[str, int]:
         value = asked.get(name) or {}
@@ -216,7 +210,7 @@ def _read_look(asked: dict[str, Any]) -> Look:
             chosen=numbers("chosen"), first=numbers("first"),
             have=frozenset(map(str, asked.get("have") or [])),
         )  # fmt: skip
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, OverflowError, TypeError, ValueError):
         raise HTTPException(400, "does not say what to look at.") from None
 
 
@@ -229,4 +223,4 @@ async def _problem_response(_: Request, error: Exception) -> Response:
 async def _http_response(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     told = [{"where": "", "what": str(error.detail), "change": ""}]
-    return JSONResponse({"problems": told}, error.status_code)
+    return JSONResponse({"problems": told}, error.status_code, error.headers)

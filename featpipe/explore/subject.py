@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -52,12 +53,11 @@ class Subject:
         """
         limited = images.model_copy(update={"max_pixels": min(images.max_pixels, MOST_PIXELS)})
         options = single(limited, self.file)
+        if options.size is not None:
+            _check_size(*options.size)
         if self._read is None or self._read[:2] != (options, most):
             example = self._open(options, most)
-            if max(example.pixels.shape[:2]) > max(PARTS):
-                y, x = example.pixels.shape[:2]
-                change = f"Use a size of at most {max(PARTS)} pixels."
-                raise ImageError(Problem("images.size", f"gives {y}×{x} pixels.", change, ("images", "size")))
+            _check_size(*example.pixels.shape[:2])
             self._read = (options, most, example, image_key(example.pixels))
         return self._read[2:]
 
@@ -68,6 +68,12 @@ class Subject:
             # Of a collection of one, that none of its images can be read says nothing: the other problem says why
             about = [problem for problem in error.problems if problem.where != "images.path"]
             raise ImageError([replace(one, where=self.name) for one in about] or error.problems) from None
+
+
+def _check_size(y: int, x: int) -> None:
+    if max(y, x) > max(PARTS):
+        change = f"Use a size of at most {max(PARTS)} pixels."
+        raise ImageError(Problem("images.size", f"gives {y}×{x} pixels.", change, ("images", "size")))
 
 
 def draw_example(name: str, folder: Path) -> Subject:
@@ -111,7 +117,9 @@ def take_upload(content: bytes, name: str, folder: Path) -> Subject:
         what = "is in no format that is read." if content else "is empty."
         raise ImageError(Problem(shown, what, f"Use {', '.join(SUFFIXES)} or .npy."))
     file = folder / f"upload{suffix}"
-    file.write_bytes(content)
+    draft = folder / f"{secrets.token_hex(8)}{suffix}"  # two uploads at once must not mix
+    draft.write_bytes(content)
+    draft.replace(file)
     return Subject(file, shown, shown, "upload")
 
 

@@ -112,14 +112,14 @@ def unpack(content: bytes) -> tuple[dict[str, Any], Arrays]:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
-    from featpipe.explore.server import listen, make_app
+    from featpipe.explore.server import listen, make_app, make_server
 
     start = begin(None, None, tmp_path)
     session = Session(start.subject, start.base, start.shelf)
     with listen(0) as bound:
         port = bound.getsockname()[1]
         app = make_app(session, {"text": start.text, "note": ""}, tmp_path, port, "secret")
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
+        server = make_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         yield Page(session, port)
