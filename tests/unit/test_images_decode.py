@@ -20,6 +20,7 @@ from featpipe.images.header import exif_orientation
 from featpipe.images.reader import open_reader
 from featpipe.images.scan import scan
 from featpipe.spec.pipeline import Images
+from tests.unit.reading import write_packed
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (23, 31, 3), dtype=np.uint8)
@@ -216,7 +217,7 @@ def test_a_jpeg_in_a_tiff_is_rgb(tmp_path: Path) -> None:
 
 def test_12_bit_tiff_samples_reach_one(tmp_path: Path) -> None:
     pixels = np.array([[0, 4095], [2048, 1]], np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, bitspersample=12)
+    write_packed(tmp_path / "a.tif", pixels, 12)
     assert np.array_equal(read(tmp_path / "a.tif")[..., 0], pixels.astype(np.float32) / np.float32(4095))
 
 

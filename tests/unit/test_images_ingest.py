@@ -19,6 +19,7 @@ from featpipe.images.reader import open_reader
 from featpipe.images.scan import scan
 from featpipe.run.ingest import ingest
 from featpipe.spec.pipeline import Images, RandomSplit
+from tests.unit.reading import write_packed
 
 RNG = np.random.default_rng(3)
 
@@ -78,7 +79,7 @@ def test_16_bit_stays_16_bit_but_12_bit_becomes_float(tmp_path: Path) -> None:
     pixels = RNG.integers(0, 4096, (12, 17), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "in/a.tif", pixels)
     assert check_same(Images(path=str(tmp_path / "in")), tmp_path / "a.zarr").dtype == "uint16"
-    tifffile.imwrite(tmp_path / "in/a.tif", pixels, bitspersample=12)
+    write_packed(tmp_path / "in/a.tif", pixels, 12)
     assert check_same(Images(path=str(tmp_path / "in")), tmp_path / "b.zarr").dtype == "float32"
 
 

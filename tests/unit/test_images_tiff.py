@@ -26,6 +26,7 @@ from featpipe.images.refusal import Refused
 from featpipe.images.scan import scan
 from featpipe.images.tifftiles import read_part
 from featpipe.spec.pipeline import Images, Region
+from tests.unit.reading import packs_integers
 
 RNG = np.random.default_rng(5)
 IMAGE = RNG.integers(0, 256, (150, 170, 3), np.uint8)
@@ -86,7 +87,8 @@ def tiffs(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, Any]]:
         options["rowsperstrip"] = draw(st.integers(1, 40)) if compression != "jpeg" else 8 * draw(st.integers(1, 4))
     if compression in {"zlib", "lzw", "zstd"} and dtype != "bool":
         options["predictor"] = draw(st.booleans())
-    if compression is None and dtype == "uint16" and options["byteorder"] == "<" and draw(st.booleans()):
+    plain = compression is None and dtype == "uint16" and options["byteorder"] == "<"
+    if plain and packs_integers() and draw(st.booleans()):
         options["bitspersample"] = 12
     return pixels, options
 
