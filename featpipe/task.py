@@ -47,6 +47,8 @@ class Receipt:
     """What was written of each map."""
     retried: int = 0
     """Reads that succeeded only when they were tried again."""
+    contents: dict[int, str] = field(default_factory=dict)
+    """The content of the images that were read whole."""
 
 
 @dataclass(eq=False)
@@ -113,6 +115,7 @@ class _Run:
     written: int = 0
     retried: int = 0
     shards: dict[int, list[Shard]] = field(default_factory=dict)
+    contents: dict[int, str] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
@@ -132,6 +135,7 @@ class _Run:
             self.task.index, count, tuple(self.failures), self.pixels, self.written, self.seconds,
             {i: list({shard.key: shard for shard in shards}.values()) for i, shards in self.shards.items()},
             self.retried,
+            self.contents,
         )  # fmt: skip
 
     # -- the three kinds of task --------------------------------------------------------------------------------------
@@ -238,7 +242,7 @@ class _Run:
 
     def _read(self, image: int, y: Span, x: Span) -> Float32:
         start, before = time.perf_counter(), retried()
-        pixels = self.work.reader.read(image, y, x)
+        pixels = self.work.reader.read(image, y, x, self.contents)
         self.seconds["read"] += time.perf_counter() - start
         self.retried += retried() - before
         self.pixels += y.length * x.length

@@ -34,6 +34,8 @@ class Cut:
     images: int
     failures: tuple[Failure, ...]
     """Images that gave none, and why."""
+    contents: dict[int, str]
+    """The content of the images that were read whole."""
 
 
 @dataclass(eq=False)
@@ -63,9 +65,10 @@ class PatchWork:
         found: list[Float32] = []
         which: list[Int64] = []
         failures: list[Failure] = []
+        contents: dict[int, str] = {}
         for image in images:
             try:
-                found.append(self._cut(image, self.sources[self.of_image[image], 1:]))
+                found.append(self._cut(image, self.sources[self.of_image[image], 1:], contents))
                 which.append(self.of_image[image])
             except UnavailableError as error:  # nothing will be learned
                 failures.append(Failure(image, str(error), unavailable=True))
@@ -75,33 +78,33 @@ class PatchWork:
         size, channels = self.request.bank.size, self.request.channels
         patches = np.concatenate(found) if found else np.empty((0, size, size, channels), np.float32)
         places = np.concatenate(which) if which else np.empty(0, np.int64)
-        return Cut(index, patches, places, len(images), tuple(failures))
+        return Cut(index, patches, places, len(images), tuple(failures), contents)
 
-    def _cut(self, image: int, places: Int64) -> Float32:
+    def _cut(self, image: int, places: Int64, contents: dict[int, str]) -> Float32:
         """Return an image's patches: of its whole map, or, where it is large, of what each patch needs of it."""
         large = self.plan.block is not None or self.plan.pieces.stream[0] > 0
         if large:
-            found = [self._compute(image, (int(y), int(x))) for y, x, _ in places]
+            found = [self._compute(image, (int(y), int(x)), contents) for y, x, _ in places]
         else:
-            whole = self._compute(image, None)
+            whole = self._compute(image, None, contents)
             found = [self._patch(whole, (int(y), int(x))) for y, x, _ in places]
         depth = self.request.channels
         return np.stack([one[..., first : first + depth] for one, first in zip(found, places[:, 2], strict=True)])
 
-    def _compute(self, image: int, place: tuple[int, int] | None) -> Float32:
+    def _compute(self, image: int, place: tuple[int, int] | None, contents: dict[int, str]) -> Float32:
         """Return a map whole, or one patch of it."""
         node, program, shape = self.request.node, self.plan.program, self.plan.shape(image)
         if place is not None:
             spans = [Span(first, first + size) for first, size in zip(place, self.request.extent, strict=True)]
             want = (spans[0], spans[1])
             if node == ROOT:
-                return self._patch(self.reader.read(image, *want), (0, 0))
+                return self._patch(self.reader.read(image, *want, contents), (0, 0))
             schedule = make_schedule(program, shape, {node: want})
         elif node == ROOT:
-            return self.reader.read_image(image)
+            return self.reader.read_image(image, contents)
         else:
             schedule = whole_schedule(program, shape, frozenset({node}))
-        pixels = self.reader.read(image, *schedule.needs[ROOT])
+        pixels = self.reader.read(image, *schedule.needs[ROOT], contents)
         ((_, values),) = run_schedule(program, schedule, {ROOT: pixels[None]})
         made: Float32 = values[0]
         return made if place is None else self._patch(made, (0, 0))

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from featpipe.plan.fitting import draw_images
+
 Int64 = npt.NDArray[np.int64]
 
 
@@ -39,7 +41,7 @@ def draw_patches(
         Image, first row and column of its map, and first feature, in the order drawn.
     """
     rng = np.random.default_rng(seed)
-    chosen = np.asarray(images, np.int64)[rng.integers(0, len(images), count)]
+    chosen = draw_images(images, count, rng)
     sizes = np.array([shapes[int(image)] for image in images], np.int64)
     room = dict(zip(images, (sizes - np.array(extent) + 1).tolist(), strict=True))
     rooms = np.array([room[int(image)] for image in chosen], np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -32,9 +32,11 @@ Execute = Callable[[PatchWork, Iterable[int], Callable[[Cut], None]], None]
 """Runs a job's tasks, and hands over what each returns."""
 Tell = Callable[[str], None]
 """Is told what is being done."""
+Note = Callable[[Mapping[int, str]], None]
+"""Is told the content of images that were read."""
 
 
-def learn_banks(plan: Plan, execute: Execute, shelf: Shelf, tell: Tell) -> Plan:
+def learn_banks(plan: Plan, execute: Execute, shelf: Shelf, tell: Tell, note: Note = lambda _: None) -> Plan:
     """Learn the banks that a plan asks for, and return the plan with them.
 
     Parameters
@@ -44,6 +46,8 @@ def learn_banks(plan: Plan, execute: Execute, shelf: Shelf, tell: Tell) -> Plan:
     shelf : Shelf
         Banks that it holds already are not learned again; others are saved there.
     tell : callable
+    note : callable, optional
+        Is told the content of the images that are read.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def learn_banks(plan: Plan, execute: Execute, shelf: Shelf, tell: Tell) -> Plan:
         bank = shelf.load(request)
         if bank is None:
             tell(f"learning {request.title}: {request.bank.patches:,} patches")
-            bank = _learn(plan, request, execute, tell)
+            bank = _learn(plan, request, execute, tell, note)
             shelf.save(request, bank)
         fitted[request.key] = bank
         program = make_program(plan.pipeline.features, plan.collection.channels, fitted)
@@ -71,7 +75,7 @@ def learn_banks(plan: Plan, execute: Execute, shelf: Shelf, tell: Tell) -> Plan:
     return plan
 
 
-def _learn(plan: Plan, request: FitRequest, execute: Execute, tell: Tell) -> FittedBank:
+def _learn(plan: Plan, request: FitRequest, execute: Execute, tell: Tell, note: Note) -> FittedBank:
     collection = plan.collection
     away = sorted(unreached_images(request, collection))
     _check_reached(request, [f"{collection.paths[i]}: {collection.unreadable[i]}" for i in away])
@@ -89,6 +93,7 @@ def _learn(plan: Plan, request: FitRequest, execute: Execute, tell: Tell) -> Fit
         patches[cut.which] = cut.patches
         there[cut.which] = True
         add_failures(failures, cut.failures)
+        note(cut.contents)
 
     execute(work, work.tasks, arrived)
     del work  # and what its reader keeps for each thread, before the fit takes its share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from featpipe.errors import ImageError, Problem, UnavailableError
 from featpipe.geometry.axis import Span
 from featpipe.images import arrays
+from featpipe.images.content import array_image_content, noting, told_content
 from featpipe.images.decode import decode
 from featpipe.images.header import Decoded, white
 from featpipe.images.media import Medium, open_medium, opener
@@ -22,6 +24,8 @@ from featpipe.plan.collection import Collection
 from featpipe.spec.pipeline import Images
 
 Float32 = npt.NDArray[np.float32]
+Contents = dict[int, str]
+"""Image to its content."""
 
 
 class Reader:
@@ -45,7 +49,7 @@ class Reader:
     def __reduce__(self) -> tuple[type[Reader], tuple[Images, Collection, Any]]:
         return Reader, (self.images, self.collection, self._given)
 
-    def read(self, index: int, y: Span, x: Span) -> Float32:
+    def read(self, index: int, y: Span, x: Span, contents: Contents | None = None) -> Float32:
         """Read rows ``y`` and columns ``x`` of one image.
 
         Parameters
@@ -53,6 +57,8 @@ class Reader:
         index : int
         y, x : Span
             Within the image, in pixels as the chain sees it.
+        contents : dict of int to str, optional
+            Is given the content of the image, where all of it is read.
 
         Returns
         -------
@@ -67,7 +73,7 @@ class Reader:
         if not (0 <= y.start < y.stop <= height and 0 <= x.start < x.stop <= width):
             raise ValueError(f"rows {y} and columns {x} are not within the {height}×{width} pixels of image {index}")
         if (y.length, x.length) == (height, width):
-            return self.read_image(index)
+            return self.read_image(index, contents)
         if self.collection.regions:
             return self._prepare(index, (y, x))
         kept = getattr(self._last, "image", None)
@@ -82,11 +88,11 @@ class Reader:
             raise type(kept[1])(kept[1].problems)
         return np.array(kept[1][y.start : y.stop, x.start : x.stop], order="C")
 
-    def read_image(self, index: int) -> Float32:
+    def read_image(self, index: int, contents: Contents | None = None) -> Float32:
         """Read one image whole, (y, x, c) float32, as ``read`` does."""
         self._check(index)
         self._last.image = None
-        return self._prepare(index, None)
+        return self._prepare(index, None, contents)
 
     def read_raw(self, index: int) -> Decoded:
         """Read one image whole, upright, but in its own numbers."""
@@ -109,10 +115,10 @@ class Reader:
             raise kind(Problem(collection.paths[index], collection.unreadable[index]))
         return int(collection.heights[index]), int(collection.widths[index])
 
-    def _prepare(self, index: int, region: tuple[Span, Span] | None) -> Float32:
+    def _prepare(self, index: int, region: tuple[Span, Span] | None, contents: Contents | None = None) -> Float32:
         try:
             options = self.images if region is None else self._unsized
-            image = prepare(self._load(index, region), options, self._scratch)
+            image = prepare(self._load(index, region, contents), options, self._scratch)
             self._compare(index, image, region)
         except Refused as refused:
             raise image_error(self.collection.paths[index], refused) from refused
@@ -129,11 +135,16 @@ class Reader:
             was = f"not {tall}×{wide} of {many} as when it was scanned"
             raise Refused(f"is {height}×{width} pixels of {channels} channels now, {was}")
 
-    def _load(self, index: int, region: tuple[Span, Span] | None) -> Decoded:
+    def _load(self, index: int, region: tuple[Span, Span] | None, contents: Contents | None = None) -> Decoded:
         collection = self.collection
         if not collection.is_array:
-            return decode(opener(self._medium(), index), self.images, region)
+            encoded = opener(self._medium(), index)
+            if contents is not None and told_content(collection, index) is None:
+                encoded = noting(encoded, partial(contents.__setitem__, index))
+            return decode(encoded, self.images, region)
         array, several = self._array()
+        if contents is not None and collection.kind == "npy":
+            contents[index] = array_image_content(array, collection, index)
         axes = collection.axes
         shape = (int(array.shape[axes.index("y")]), int(array.shape[axes.index("x")]))
         rows, columns = (slice(*span) for span in part_spans(self.images, shape, region))

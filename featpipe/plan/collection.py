@@ -173,19 +173,39 @@ class Collection:
         )
 
 
-def kept_order(collection: Collection, before: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return the order in which images that were there before come first, as they stood, and new ones after them.
+def matched_rows(names: Sequence[str], before: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the row that each image had before, -1 for one that is new.
 
-    Rows of features that are there already stay where they are, whatever the names of new images.
+    A list may name an image several times: its first mention is the first there was, and so on.
 
     Parameters
     ----------
-    collection : Collection
+    names : sequence of str
+        Of the images now, in their order.
     before : sequence of str
-        The names of the rows there are.
+        Of the rows there are.
+
+    Examples
+    --------
+    >>> matched_rows(["c", "b", "a", "b", "b"], ["a", "b", "b"]).tolist()
+    [-1, 1, 0, 2, -1]
     """
-    place: dict[str, int] = {}
-    for row, name in enumerate(before):
-        place.setdefault(name, row)
-    last = len(before)
-    return np.argsort([place.get(name, last) for name in collection.paths], kind="stable")
+    places: dict[str, list[int]] = {}
+    for row in range(len(before) - 1, -1, -1):
+        places.setdefault(before[row], []).append(row)
+    found = (places.get(name) for name in names)
+    return np.array([rows.pop() if rows else -1 for rows in found], np.int64)
+
+
+def kept_order(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the order in which images that were there before come first, as they stood, and new ones after them.
+
+    Rows of features that are there already stay where they are, whatever the names of new images, and whatever the
+    order of the list that names them.
+
+    Parameters
+    ----------
+    rows : (n,) int
+        As `matched_rows` returns them.
+    """
+    return np.argsort(np.where(rows < 0, np.iinfo(np.int64).max, rows), kind="stable")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from featpipe.errors import Location, PlanError, Problem, key_path
 from featpipe.kernels.fitted import FittedBank, read_learned_bank
@@ -167,6 +168,11 @@ def _split_of(request: FitRequest, collection: Collection) -> str | None:
     if request.bank.split is not None:
         return request.bank.split
     return TRAINING if TRAINING in collection.split_names else None
+
+
+def draw_images(images: Sequence[int], count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the image of every patch, each being as likely as any other."""
+    return np.asarray(images, np.int64)[rng.integers(0, len(images), count)]
 
 
 def fit_bytes(request: FitRequest) -> int:

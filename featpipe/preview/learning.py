@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from featpipe.errors import PlanError, Problem, StoreError, key_path
 from featpipe.kernels.fitted import FittedBank
 from featpipe.plan.fitting import FitRequest
-from featpipe.plan.identity import Identities
 from featpipe.plan.program import Program
 from featpipe.plan.resolve import make_learned
 from featpipe.run.learning import learn
 from featpipe.run.planning import default_resources, plan_run
 from featpipe.run.report import Progress
+from featpipe.run.standing import identities_now
 from featpipe.spec.pipeline import Pipeline
 from featpipe.store.fits import StoreShelf
 from featpipe.store.place import open_place
@@ -75,7 +75,9 @@ def learn_for_preview(
             tell(plan.program)
         told.append(True)
 
-    shelf = ReadOnlyShelf(StoreShelf(open_place(pipeline.store.path), Identities(plan).fits), missing)
+    place = open_place(pipeline.store.path)
+    identities = identities_now(place, plan)
+    shelf = ReadOnlyShelf(StoreShelf(place, identities.fit, identities.known.stamped_fit), missing)
     with progress as shown:
         return learn(plan, shelf, progress=shown).program
 

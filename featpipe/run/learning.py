@@ -12,7 +12,7 @@ from featpipe.plan.model import Plan
 from featpipe.run.report import Progress, drain_on_interrupt
 
 if TYPE_CHECKING:
-    from featpipe.fit.stage import Shelf
+    from featpipe.fit.stage import Note, Shelf
 
 
 def learn(
@@ -22,6 +22,7 @@ def learn(
     workers: Workers | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    note: Note = lambda _: None,
 ) -> Plan:
     """Learn the banks that a plan asks for, in this process or on a cluster; return the plan with them.
 
@@ -35,6 +36,8 @@ def learn(
     progress : Progress, optional
     stop : threading.Event, optional
         Once set, learning is interrupted.
+    note : callable, optional
+        Is told the content of the images that are read, by their rows.
 
     Raises
     ------
@@ -55,4 +58,4 @@ def learn(
             raise InterruptedRunError("interrupted while it learned")
 
     with drain_on_interrupt(stop, progress):
-        return learn_banks(plan, execute, shelf, progress.tell if progress is not None else lambda _: None)
+        return learn_banks(plan, execute, shelf, progress.tell if progress is not None else lambda _: None, note)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from featpipe.errors import PlanError, StoreError
 from featpipe.graph import Workers, free_memory, usable_cores
 from featpipe.images.scan import scan
 from featpipe.plan.budget import Kept, Resources
 from featpipe.plan.build import make_plan
-from featpipe.plan.collection import Collection, kept_order
+from featpipe.plan.collection import Collection, kept_order, matched_rows
 from featpipe.plan.model import Plan
 from featpipe.spec.pipeline import Pipeline
 from featpipe.store.place import Place, open_place
@@ -19,6 +22,10 @@ from featpipe.store.root import read_root
 
 BASE_BYTES = 320 << 20
 """A process with all libraries loaded and all kernels compiled, before its first task."""
+OTHER_ORDER = (
+    "The store's rows keep their order, and new images come last: it is not the order of the list. "
+    "Join by the names in `path`."
+)
 MEMORY_SHARE = 0.6
 """Of the memory that is free, what a run takes unless told otherwise."""
 
@@ -59,22 +66,24 @@ def plan_run(pipeline: Pipeline, resources: Resources) -> Plan:
 def _plan_within(
     pipeline: Pipeline, collection: Collection, resources: Resources, place: Place, header: Mapping[str, Any]
 ) -> Plan:
-    """Plan what suits the rows and shards of a store."""
-    from featpipe.run.standing import are_others
+    """Plan what suits the rows and shards of a store; where images of it are gone, what suits a new one."""
     from featpipe.store.create import read_sizes
     from featpipe.store.receipts import find_names
 
     before = find_names(place) or []
-    if are_others(before, collection.paths):
+    rows = matched_rows(collection.paths, before)
+    if np.count_nonzero(rows >= 0) < len(before):
         return make_plan(pipeline, collection, resources)
     if collection.unavailable:
         collection = collection.with_sizes(read_sizes(place))
-    if collection.found:
-        collection = collection.reordered(kept_order(collection, before))
+    here = collection if collection.is_array else collection.reordered(kept_order(rows))
     try:
-        return make_plan(pipeline, collection, resources, kept=_kept(header))
+        plan = make_plan(pipeline, here, resources, kept=_kept(header))
     except PlanError:
-        return make_plan(pipeline, collection, resources)
+        plan = make_plan(pipeline, here, resources)
+    if collection.found or here is collection:
+        return plan
+    return replace(plan, notes=(*plan.notes, OTHER_ORDER))
 
 
 def _kept(header: Mapping[str, Any]) -> Kept:

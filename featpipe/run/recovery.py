@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from featpipe.errors import Problem
-from featpipe.plan.identity import DECODERS, Identities, plan_digests
+from featpipe.plan.identity import DECODERS, Identities, plan_digests, table_digest
 from featpipe.plan.layout import array_plan
 from featpipe.plan.model import Plan, Task
+from featpipe.run.changes import Before, before_of
 from featpipe.store.checksums import Checksums, Findings, differing, is_shard, is_visible, read_checksums
 from featpipe.store.create import read_failures, read_unavailable
 from featpipe.store.fits import GROUP as FITS
@@ -30,6 +31,7 @@ from featpipe.store.receipts import (
     Journal,
     Ledger,
     Receipt,
+    find_contents,
     find_names,
     read_ledger,
     shard_sums,
@@ -38,6 +40,7 @@ from featpipe.store.receipts import (
 )
 from featpipe.store.root import CHECKSUMS, Root, read_root
 from featpipe.store.seal import Sum, damaged_in_sealed
+from featpipe.store.seen import Seen, read_stamps
 from featpipe.store.shard import Shard
 from featpipe.store.write import CONSOLIDATED, shard_key
 
@@ -57,6 +60,10 @@ class Known:
     receipts: list[Receipt] = field(default_factory=list)
     names: list[str] | None = None
     """Of its images; None where they are lost."""
+    contents: list[str] | None = None
+    """Of its images; None where they are lost, or not known, as while a run is on."""
+    seen: list[Seen] = field(default_factory=list)
+    """Images as they were when a run looked at them."""
     damaged: Damage = field(default_factory=dict)
     banks: dict[str, Sum] = field(default_factory=dict)
     """What the files of learned banks were that are lost: those learned in their place must be the same."""
@@ -67,8 +74,15 @@ class Known:
     def header(self) -> dict[str, Any] | None:
         return self.root.header
 
+    def before(self, plan: Plan) -> Before:
+        """Return the rows of the store; where their names are lost, and nothing else, they are those of the plan."""
+        names = self.names
+        if names is None:
+            names = list(plan.collection.paths) if self.receipts else []
+        return before_of(names, self.contents, self.receipts, self.seen)
 
-def recover(place: Place, plan: Plan, identities: Identities) -> Known:
+
+def recover(place: Place, plan: Plan) -> Known:
     """Return what is known of a store, damaged or not; of shards, no more is read than must be.
 
     Parameters
@@ -76,8 +90,6 @@ def recover(place: Place, plan: Plan, identities: Identities) -> Known:
     place : Place
     plan : Plan
         What is wanted there: receipts that are lost can be written anew where it is what was there.
-    identities : Identities
-        Of the plan.
 
     Raises
     ------
@@ -93,15 +105,19 @@ def recover(place: Place, plan: Plan, identities: Identities) -> Known:
     if complete:
         known.damaged = find_damage(place, known.sizes, known.root, table, ledger)
     known.names = find_names(place)
+    known.contents = find_contents(place) if complete else None
     journal = Journal(place)
     if journal.exists():
-        known.receipts = journal.read()
+        known.receipts, known.seen = journal.read_all()
+        known.contents = None
     elif ledger is not None and (complete or ledger.failures is not None):
         known.receipts = told_receipts(place, ledger)
         if not complete:  # whatever came between, a shard that has the bytes of its receipt is that shard
             known.damaged |= _damaged_shards(place, ledger)
     elif table is not None:
-        known.receipts = _receipts_of(place, plan, identities, table, known.damaged)
+        known.receipts = _receipts_of(place, plan, known.contents, table, known.damaged)
+    if known.names is not None and known.contents is not None:
+        known.seen = read_stamps(place, known.names, known.contents)
     known.sizes |= dict.fromkeys(known.damaged, WRONG)
     known.banks = _lost_banks(known.damaged, table, Findings(place).read())
     known.lost = _lost(place, known, plan)
@@ -137,10 +153,13 @@ def _damaged_shards(place: Place, ledger: Ledger) -> Damage:
 
 
 def _receipts_of(
-    place: Place, plan: Plan, identities: Identities, table: Checksums, damaged: Mapping[str, object]
+    place: Place, plan: Plan, contents: list[str] | None, table: Checksums, damaged: Mapping[str, object]
 ) -> list[Receipt]:
     """Return the receipts of a store that has lost them, where the plan says what they were; none where it does not."""
     header = table.header
+    if contents is None or len(contents) != len(plan.collection):
+        return []
+    identities = Identities(plan, contents)
     here = {name: identities.decoder_versions.get(name) for name in DECODERS}
     before = {name: (header.get("versions") or {}).get(name) for name in DECODERS}
     failures_lost = any(key.startswith("ok/") for key in damaged)
@@ -158,7 +177,9 @@ def _planned(plan: Plan, identities: Identities, sums: Mapping[str, Sum]) -> Ite
             images = (task.images.start, task.images.stop)
             shards = tuple(Shard(key, *sums[key]) for key in _shard_keys(plan, task, i) if key in sums)
             a_map = plan.maps[i]
-            yield Receipt(a_map.name, images, task.block, identities.of(a_map, task.images), shards)
+            identity = identities.of(a_map, task.images)
+            assert identity is not None
+            yield Receipt(a_map.name, images, task.block, identity, shards)
 
 
 def _shard_keys(plan: Plan, task: Task, map_index: int) -> Iterator[str]:
@@ -199,7 +220,8 @@ def _lost(place: Place, known: Known, plan: Plan) -> Problem | None:
             return Problem(str(place), what, change)
         same = False
     else:
-        same = (known.header.get("digests") or {}).get("images") == plan.collection.digest
+        before = (known.header.get("digests") or {}).get("images")
+        same = before in (table_digest(plan.collection), plan.collection.digest)  # the latter is of featpipe 0.1
     if known.names is None and known.receipts and not same:
         what = "has lost the names of its images (path), and these are not the same images: its rows have no names."
         return Problem(str(place), what, change)

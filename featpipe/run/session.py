@@ -1,41 +1,15 @@
-"""The run: make the store ready, learn, compute what it lacks, finish.
-
-What computes and writes is imported where a run begins: planning needs no kernels and no zarr.
-"""
+"""The run of a plan: what it finds in the store, the lock that it holds, and the order of its steps."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import Counter
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
-from errno import EDQUOT, ENOSPC
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
-
-from featpipe.errors import ImageError, InterruptedRunError, Problem, RunError, StoreError, WriteError
-from featpipe.graph import Crew, ThreadWorkers, Workers
-from featpipe.plan.identity import plan_digests
-from featpipe.plan.layout import array_plans
-from featpipe.plan.model import Failure, Plan, Task, add_failures
-from featpipe.report.units import bytes_text
+from featpipe.errors import InterruptedRunError
+from featpipe.graph import ThreadWorkers, Workers
+from featpipe.plan.model import Plan
 from featpipe.run.compiling import load_kernels
-from featpipe.run.learning import learn
-from featpipe.run.report import Progress, RunReport, drain_on_interrupt
-from featpipe.spec.defaults import resolved
-from featpipe.store.place import free_bytes, open_place
+from featpipe.run.report import Progress, RunReport
+from featpipe.run.steps import RunSession
+from featpipe.store.place import open_place
 from featpipe.store.target import check_place
-
-if TYPE_CHECKING:
-    from featpipe.run.standing import Standing
-    from featpipe.store.lock import StoreLock
-    from featpipe.store.receipts import Receipt as MapReceipt
-    from featpipe.store.seal import Sum
-    from featpipe.task import Receipt
 
 
 def run_plan(
@@ -85,13 +59,21 @@ def run_plan(
     check_place(place)
     standing = look(place, plan, retry_failed=retry_failed)
     if standing.complete:
-        return _Run(standing, None, max_failures, progress).unchanged()
+        return RunSession(standing, None, max_failures, progress).unchanged()
     standing.check(overwrite=overwrite)
-    load_kernels(progress.tell if progress is not None else lambda _: None)
+    tell = progress.tell if progress is not None else lambda _: None
+    load_kernels(tell)
     with StoreLock(place).held() as lock:
-        standing = look(place, plan, retry_failed=retry_failed, identities=standing.identities)
+        standing = look(place, plan, retry_failed=retry_failed)
         standing.check(overwrite=overwrite)
-        run = _Run(standing, lock, max_failures, progress)
+        if standing.open:
+            contents = standing.contents
+            contents.settle(standing.open, tell, "comparing the content")
+            standing = look(place, plan, retry_failed=retry_failed, contents=contents)
+            if standing.complete:
+                return RunSession(standing, lock, max_failures, progress).unchanged()
+            standing.check(overwrite=overwrite)
+        run = RunSession(standing, lock, max_failures, progress)
         run.check_failures()
         options = {"overwrite": overwrite, "retry_failed": retry_failed}
         with recorded(standing, lock.token, options, run.outcome):
@@ -103,280 +85,3 @@ def run_plan(
                 return run.finish()
             run.execute(crew)
             return run.finish()
-
-
-class _Run:
-    def __init__(
-        self, standing: Standing, lock: StoreLock | None, max_failures: int | float | None, progress: Progress | None
-    ) -> None:
-        from featpipe.store.receipts import Journal
-
-        self.standing = standing
-        self.lock = lock
-        self.progress = progress
-        self.place = standing.place if lock is None else lock.fenced
-        plan = standing.plan
-        self.identities = standing.identities
-        self.allowed = _allowed(max_failures, len(plan.collection))
-        self.journal = Journal(self.place, 0 if lock is None else lock.generation)
-        self.receipts = {receipt.place: receipt for receipt in standing.kept}
-        self.plan = replace(plan, tasks=_with_maps(plan, standing.todo))
-        self.stop = threading.Event()
-        if lock is not None:
-            lock.when_lost(self.stop.set)
-        done = len(plan.tasks) - len(standing.todo)
-        self.report = RunReport(
-            str(self.place), "complete", len(plan.collection), paths=plan.collection.paths, resumed=done
-        )
-        self.sums: Mapping[str, Sum] = {}
-        self.phases: Counter[str] = Counter()
-        self.stored_bytes = 0
-        self.crew: Crew | None = None
-        self.failures: dict[int, Failure] = plan.unreadable()
-        for receipt in standing.kept:
-            add_failures(self.failures, _failures_of(receipt))
-
-    def unchanged(self) -> RunReport:
-        """Report a store that is complete already; failures of earlier runs count as they did then."""
-        self.check_failures()
-        self.report.status, self.report.resumed = "unchanged", 0
-        self.report.failures = self._failed()
-        return self.report
-
-    def prepare(self) -> None:
-        """Make the store ready for what it lacks: from here on it is one of this plan, and partial."""
-        from featpipe.run.recovery import bank_group
-        from featpipe.store.checksums import Findings, differing
-        from featpipe.store.create import create_store
-        from featpipe.store.fits import fits_prefixes
-
-        self.journal.begin(self.receipts.values())
-        attributes = {
-            "pipeline": resolved(self.plan.pipeline),
-            "digests": plan_digests(self.plan),
-            "pieces": {"batch": self.plan.batch, "block": self.plan.block},
-        }
-        arrays = ((self.plan.maps[i], array) for i, array in array_plans(self.plan))
-        self.sums = create_store(self.place, arrays, self.plan.collection, attributes, self._finished())
-        keys = {*self.sums, *(shard.key for receipt in self.receipts.values() for shard in receipt.shards)}
-        banks = self.standing.banks
-        if banks:  # kept until the end, for a run that is killed meanwhile
-            Findings(self.place).write(banks)
-        lost = {bank_group(key) for key in differing(self.place, banks, banks)}
-        spare = fits_prefixes(request.key for request in self.plan.program.fits)
-        self._sweep(keys, spare=tuple(prefix for prefix in spare if prefix not in lost))
-
-    def _sweep(self, keys: Container[str], spare: tuple[str, ...]) -> None:
-        """Remove all but these keys from the groups of the store; files that lie beside its groups stay."""
-        stale = [key for key, _ in self.place.files() if "/" in key and key not in keys and not key.startswith(spare)]
-        if stale:
-            self.place.remove(stale)
-            self.place.tidy()
-
-    def learn(self, workers: Workers) -> None:
-        """Learn the banks that the plan asks for."""
-        from featpipe.store.fits import StoreShelf
-
-        if self.plan.program.fits:
-            shelf = StoreShelf(self.place, self.identities.fits)
-            with self._told():
-                self.plan = learn(self.plan, shelf, workers=workers, progress=self.progress, stop=self.stop)
-                shelf.check(self.standing.banks)
-
-    def execute(self, workers: Workers) -> None:
-        from featpipe.images.reader import open_reader
-        from featpipe.store.write import StoreWriter
-        from featpipe.task import Work
-
-        reader = open_reader(self.plan.pipeline.images, self.plan.collection)
-        job = Work(self.plan, reader, StoreWriter(self.place))
-        tasks = sorted(self.standing.todo)
-        start = time.perf_counter()
-        if self.progress is not None:
-            self.progress.start(self.plan, tasks)
-        at_once = self.plan.memory.threads
-        try:
-            with self._told(), drain_on_interrupt(self.stop, self.progress):
-                workers.run(job, tasks, self._arrived, self.stop, at_once=at_once, on_crew=self._staffed)
-                while not self.stop.is_set() and (halves := self._halves()):
-                    self._forget(halves)
-                    job = Work(self.plan, reader, StoreWriter(self.place), dict(self.failures))
-                    workers.run(job, sorted(halves), self._note, self.stop, at_once=at_once)
-                self._check_lock()
-        finally:
-            self.report.seconds = time.perf_counter() - start
-        self.check_failures()
-
-    def _check_lock(self) -> None:
-        """Fail where the lock was taken from this run: it was stopped for that, not because it is done."""
-        if self.lock is not None and self.lock.lost.is_set():
-            raise self.lock.fence.error()
-
-    def _halves(self) -> dict[int, tuple[int, ...]]:
-        """Return tasks and those of their maps that hold features of an image which has failed elsewhere.
-
-        Such an image fails in one block or map, and others have been written, by this run or another. The tasks are run
-        again without it, so that all of its features are NaN.
-        """
-        failed = np.array(sorted(self.failures), np.int64)
-        found: dict[int, tuple[int, ...]] = {}
-        for task in self.standing.plan.tasks if len(failed) else ():
-            first, last = np.searchsorted(failed, task.images)
-            for i in task.maps if first < last else ():
-                receipt = self.receipts.get((self.plan.maps[i].name, task.images.start, task.block))
-                if receipt is not None and not (receipt.failures or {}).keys() >= set(failed[first:last].tolist()):
-                    found[task.index] = (*found.get(task.index, ()), i)
-        return found
-
-    def _forget(self, tasks: Mapping[int, tuple[int, ...]]) -> None:
-        """Forget what some tasks have written of some maps, and plan to write it anew."""
-        self.plan = replace(self.plan, tasks=_with_maps(self.standing.plan, tasks))
-        for index in tasks:
-            task = self.plan.tasks[index]
-            for i in task.maps:
-                del self.receipts[self.plan.maps[i].name, task.images.start, task.block]
-        self.journal.begin(self.receipts.values())
-
-    def _finished(self) -> npt.NDArray[np.bool_]:
-        """Return which images have all of their features in what is kept."""
-        plan = self.standing.plan
-        there = plan.collection.heights > 0
-        for index in self.standing.todo:
-            there[slice(*plan.tasks[index].images)] = False
-        there[list(self.failures)] = False
-        return there
-
-    def _staffed(self, crew: Crew) -> None:
-        self.crew = crew
-        if self.progress is not None:
-            self.progress.crew(crew)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell of what went wrong while the run was on as a failure of the run, and how to go on."""
-        try:
-            yield
-        except WriteError as error:
-            raise RunError([_with_space(problem, error.errno, self) for problem in error.problems]) from error
-        except (ImageError, StoreError) as error:
-            raise RunError(error.problems) from error
-
-    def _arrived(self, done: Receipt) -> None:
-        self._note(done)
-        report = self.report
-        report.tasks += 1
-        report.pixels += done.pixels
-        report.bytes_written += done.bytes_written
-        self.phases.update(done.seconds)
-        if self.progress is not None:
-            self.progress.update(done)
-        if len(self.failures) > self.allowed:
-            self.stop.set()
-
-    def _note(self, done: Receipt) -> None:
-        """Write down what a task has done."""
-        from featpipe.store.receipts import Receipt as MapReceipt
-
-        task = self.plan.tasks[done.task]
-        failures = {failure.image: failure.reason for failure in done.failures}
-        away = frozenset(failure.image for failure in done.failures if failure.unavailable)
-        receipts = []
-        for i in task.maps:
-            a_map = self.plan.maps[i]
-            identity = self.identities.of(a_map, task.images)
-            images = (task.images.start, task.images.stop)
-            shards = tuple(done.shards.get(i, ()))
-            receipts.append(MapReceipt(a_map.name, images, task.block, identity, shards, failures, away))
-            self.stored_bytes += sum(shard.bytes for shard in shards)
-        self.journal.add(receipts)
-        self.receipts |= {receipt.place: receipt for receipt in receipts}
-        self.report.retried += done.retried
-        add_failures(self.failures, done.failures)
-
-    def check_failures(self) -> None:
-        """Fail where more images did than may."""
-        failed = len(self.failures)
-        if failed <= self.allowed:
-            return
-        reason, _ = Counter(failure.reason for failure in self.failures.values()).most_common(1)[0]
-        what = f"{failed:,} of {self.report.images:,} images failed, and {self.allowed:,} may; the commonest reason: "
-        change = "Mend or remove them, or allow more (--max-failures); then run again: it goes on from here."
-        raise RunError(Problem("--max-failures", what + reason.rstrip(".") + ".", change))
-
-    def outcome(self) -> dict[str, Any]:
-        """Return what has been done, for the store's history."""
-        report = self.report
-        return {
-            "status": report.status,
-            "tasks": report.tasks,
-            "failed": len(self.failures),
-            "unavailable": len(self._unavailable()),
-            "pixels": report.pixels,
-            "bytes_written": report.bytes_written,
-            "bytes_stored": self.stored_bytes,
-            "seconds_computing": report.seconds,
-            "phases": dict(self.phases),
-            "workers": None if self.crew is None else self.crew.workers,
-        }
-
-    def _failed(self) -> list[Failure]:
-        return [self.failures[image] for image in sorted(self.failures)]
-
-    def _unavailable(self) -> list[int]:
-        return [image for image, failure in sorted(self.failures.items()) if failure.unavailable]
-
-    def finish(self) -> RunReport:
-        from featpipe.store.checksums import Findings
-        from featpipe.store.write import StoreWriter
-
-        with self._told():
-            self._check_lock()
-        report = self.report
-        report.phases = dict(self.phases)
-        report.failures = self._failed()
-        wanted = sum(len(task.maps) for task in self.standing.plan.tasks)
-        if len(self.receipts) < wanted or self._halves():
-            report.status = "interrupted"
-            return report
-        if len(report.failures) == len(self.plan.collection):
-            self.journal.begin([])  # whatever it was, the next run tries them again
-            reasons = Counter(failure.reason for failure in report.failures).most_common(1)
-            raise RunError(f"none of the {report.images} images could be read; the commonest reason: {reasons[0][0]}")
-        with self._told():
-            told = {image: failure.reason for image, failure in self.failures.items()}
-            StoreWriter(self.place).finish(told, self.receipts.values(), self._unavailable(), self.sums)
-            Findings(self.place).write({})
-            self.journal.remove()
-        return report
-
-
-def _with_maps(plan: Plan, maps: Mapping[int, tuple[int, ...]]) -> tuple[Task, ...]:
-    """Return a plan's tasks, some of them for some of their maps only."""
-    return tuple(replace(task, maps=maps.get(task.index, task.maps)) for task in plan.tasks)
-
-
-def _failures_of(receipt: MapReceipt) -> Iterator[Failure]:
-    """Yield the failures that a receipt in the store tells of."""
-    for image, reason in (receipt.failures or {}).items():
-        yield Failure(image, reason, image in receipt.unavailable)
-
-
-def _allowed(max_failures: int | float | None, images: int) -> int:
-    """Return how many images may fail."""
-    if max_failures is None:
-        return images
-    return max_failures if isinstance(max_failures, int) else int(max_failures * images)
-
-
-def _with_space(problem: Problem, errno: int | None, run: _Run) -> Problem:
-    """Return the problem of a full disk with what is needed and what is there."""
-    if errno not in (ENOSPC, EDQUOT):
-        return problem
-    report, free = run.report, free_bytes(run.place)
-    ratio = run.stored_bytes / report.bytes_written if report.bytes_written else 1.0
-    share = len(run.standing.todo) / max(1, len(run.plan.tasks))
-    needed = max(1, int((run.plan.output_bytes * share - report.bytes_written) * ratio))
-    said = f", and {bytes_text(free)} are free" if free is not None else ""
-    what = f"is full: about {bytes_text(needed)} ({needed:,} bytes) are still to be written{said}."
-    change = "Free that much there, then run again: it goes on from here. Or set store.path to another place."
-    return Problem(problem.where, what, change)

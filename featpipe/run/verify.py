@@ -6,16 +6,19 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from featpipe.errors import FeatpipeError, Problem, StoreError
+from featpipe.geometry.axis import Span
 from featpipe.images.reader import open_reader
 from featpipe.plan.budget import Resources
-from featpipe.plan.identity import Identities
-from featpipe.plan.model import Failure, Plan
+from featpipe.plan.identity import Identities, Identity, stamps_digest
+from featpipe.plan.model import Failure, MapPlan, Plan
 from featpipe.run.planning import plan_run
-from featpipe.run.standing import wanted_receipts
+from featpipe.run.standing import LiveIdentities, identities_now
 from featpipe.spec.load import parse_pipeline
 from featpipe.store.checksums import Checksums, Findings, is_listed, is_shard, read_checksums
 from featpipe.store.fits import GROUP, StoreShelf, learned_banks
@@ -179,7 +182,7 @@ def _broken_banks(place: Place, damaged: Mapping[str, str]) -> Iterator[Problem]
     for bank in learned_banks(place):
         key = str(bank["group"]).removeprefix(f"{GROUP}/")
         known = any(one.startswith(f"{bank['group']}/") for one in damaged)
-        if not known and StoreShelf(place, {key: str(bank.get("images"))}).read(key) is None:
+        if not known and StoreShelf(place).read(key) is None:
             yield Problem(f"{place}/{bank['group']}", "is not the bank that was learned.", "Remove it, and run again.")
 
 
@@ -199,22 +202,23 @@ def _recompute(
     pipeline = parse_pipeline(header["pipeline"])
     here = pipeline.store.model_copy(update={"path": str(place)})
     plan = plan_run(pipeline.model_copy(update={"store": here}), resources)
-    wanted = {receipt.place: (task, i, receipt) for task, i, receipt in wanted_receipts(plan, Identities(plan))}
+    identities = identities_now(place, plan)
+    wanted = {(plan.maps[i].name, task.images.start, task.block): (task, i) for task in plan.tasks for i in task.maps}
     drawn = draw.sample([(receipt, shard) for receipt in receipts for shard in receipt.shards], count)
     parts: dict[tuple[Any, ...], tuple[Receipt, list[Shard]]] = {}
     for receipt, shard in drawn:
         parts.setdefault(receipt.place, (receipt, []))[1].append(shard)
-    plan = _with_banks(plan, place)
+    plan = _with_banks(plan, place, identities)
     told = (one for receipt in receipts for one in (receipt.failures or {}).items())
     failed = {image: Failure(image, why) for image, why in told}  # their rows are NaN whole
     work = Work(plan, open_reader(plan.pipeline.images, plan.collection), ShardHasher(place), failed)
     for key, (receipt, shards) in parts.items():
-        found = wanted.get(key)
-        if found is None or found[2].identity != receipt.identity:
-            report.problems.append(_cannot_recompute(receipt, found[2] if found else None, str(place)))
+        task, i = wanted.get(key, (None, 0))
+        want = None if task is None else identities.of(plan.maps[i], task.images)
+        if task is None or want is None or not _same(receipt, want, identities.known, plan.maps[i], task.images):
+            report.problems.append(_cannot_recompute(receipt, want, str(place)))
             continue
-        task, i, _ = found
-        done = work.run(task, maps=(i,))
+        done = work.run(task.index, maps=(i,))
         lost = [failure.reason for failure in done.failures if failure.image not in work.failed]
         if lost:
             report.problems.append(_cannot(receipt, str(place), lost[0].rstrip(".")))
@@ -228,18 +232,26 @@ def _recompute(
                 report.problems.append(Problem(f"{place}/{shard.key}", what, change))
 
 
-def _with_banks(plan: Plan, place: Place) -> Plan:
+def _same(receipt: Receipt, want: Identity, known: Identities, a_map: MapPlan, images: Span) -> bool:
+    """Tell whether a shard was made of what there is now, which featpipe 0.1 told by times."""
+    rows = np.arange(*images)
+    stamped = stamps_digest(known.plan.collection, rows, rows)
+    as_stamped = replace(want, input=stamped, fits=known.stamped_fits(a_map))
+    return receipt.identity in (want, as_stamped)
+
+
+def _with_banks(plan: Plan, place: Place, identities: LiveIdentities) -> Plan:
     """Return the plan with the banks that the store holds."""
     if not plan.program.fits:
         return plan
     from featpipe.run.learning import learn
 
-    return learn(plan, StoreShelf(place, Identities(plan).fits))
+    return learn(plan, StoreShelf(place, identities.fit, identities.known.stamped_fit))
 
 
-def _cannot_recompute(receipt: Receipt, wanted: Receipt | None, store: str) -> Problem:
+def _cannot_recompute(receipt: Receipt, want: Identity | None, store: str) -> Problem:
     """Say why a shard cannot be computed again as it was."""
-    have, want = receipt.identity, wanted.identity if wanted else None
+    have = receipt.identity
     if want is not None and have.fits != want.fits:
         why = "its banks were learned from other images than there are now"
     elif want is None or have.pieces != want.pieces or have.chain != want.chain:

@@ -55,6 +55,7 @@ def create_store(
     collection: Collection,
     attributes: Mapping[str, Any],
     there: npt.NDArray[np.bool_] | None = None,
+    contents: Sequence[str] = (),
 ) -> dict[str, Sum]:
     """Write the header, the coordinates and the empty arrays of a store; shards that lie there stay.
 
@@ -68,6 +69,8 @@ def create_store(
         ``pipeline``, resolved, and ``digests``; they go into the header.
     there : (n,) bool, optional
         Images whose features are all there already; none unless given.
+    contents : sequence of str, optional
+        The content of every image, as far as it is known.
 
     Returns
     -------
@@ -83,7 +86,7 @@ def create_store(
     header = _header([a_map for a_map, _ in pairs], attributes)
     dtype = attributes.get("pipeline", {}).get("store", {}).get("dtype", "float32")
     writer = _Writer(place, dtype)
-    _write_root(writer, collection, header, there)
+    _write_root(writer, collection, header, there, contents or [""] * len(collection))
     writer.write(pairs)
     return writer.sums
 
@@ -107,6 +110,16 @@ def write_ok(place: Place, failures: Mapping[int, str], unavailable: SetOf[int] 
     ok[list(failures)] = False
     sums = {}
     for name, content in encode_group(lambda group: _add_ok(group, ok, failures, unavailable)).items():
+        if name != NODE:
+            place.write(name, [content])
+            sums[name] = sum_of(content)
+    return sums
+
+
+def write_contents(place: Place, contents: Sequence[str]) -> dict[str, Sum]:
+    """Write the content of every image; return what was written."""
+    sums = {}
+    for name, content in encode_group(lambda group: add_texts(group, "content", texts(contents))).items():
         if name != NODE:
             place.write(name, [content])
             sums[name] = sum_of(content)
@@ -145,22 +158,31 @@ def read_unavailable(place: Place) -> frozenset[int]:
 
 def read_names(place: Place) -> list[str] | None:
     """Return the names of the images whose rows a store has; None where they are lost, or never were there."""
-    node = read_node(place, "path")
+    return _read_texts(place, "path")
+
+
+def read_contents(place: Place) -> list[str] | None:
+    """Return the content of every image of a store; None where it is lost, or not known, as of featpipe 0.1."""
+    return _read_texts(place, "content")
+
+
+def _read_texts(place: Place, name: str) -> list[str] | None:
+    node = read_node(place, name)
     try:
         assert node is not None
-        chunks = [key for key, _ in place.files("path/c")]
-        files = {key.removeprefix("path/"): place.read(key) or b"" for key in (*chunks, node_key("path"))}
+        chunks = [key for key, _ in place.files(f"{name}/c")]
+        files = {key.removeprefix(f"{name}/"): place.read(key) or b"" for key in (*chunks, node_key(name))}
         array: Any = zarr.open_array(memory_store(files), mode="r")
-        names = [str(name) for name in np.asarray(array[...])]
+        found = [str(text) for text in np.asarray(array[...])]
         written = array.attrs.get("sha256")
     except Exception:  # zarr's and its codecs' errors have no other base
         return None
-    return names if written in (None, names_digest(names)) else None
+    return found if written in (None, texts_digest(found)) else None
 
 
-def names_digest(names: Iterable[str]) -> str:
-    """Return the SHA-256, in hex, of the names of images as a store holds them."""
-    return hashlib.sha256("\0".join(names).encode()).hexdigest()
+def texts_digest(values: Iterable[str]) -> str:
+    """Return the SHA-256, in hex, of texts as a store holds them."""
+    return hashlib.sha256("\0".join(values).encode()).hexdigest()
 
 
 def damaged(place: Place, key: str) -> StoreError:
@@ -239,27 +261,32 @@ def texts(values: Iterable[str]) -> npt.NDArray[Any]:
 
 
 def _write_root(
-    writer: _Writer, collection: Collection, header: Mapping[str, Any], there: npt.NDArray[np.bool_] | None
+    writer: _Writer,
+    collection: Collection,
+    header: Mapping[str, Any],
+    there: npt.NDArray[np.bool_] | None,
+    contents: Sequence[str],
 ) -> None:
     def build(group: zarr.Group) -> None:
         labels, splits = collection.labels.astype(np.int64), collection.splits.astype(np.int8)
         add_array(group, "image", np.arange(len(collection), dtype=np.int64), "image")
-        add_names(group, texts(collection.paths))
+        add_texts(group, "path", texts(collection.paths))
         add_array(group, "label", labels, "image", name_attributes(collection.classes, np.int64, "classes"))
         add_array(group, "split", splits, "image", name_attributes(collection.split_names, np.int8, "splits"))
         add_array(group, "height", collection.heights.astype(np.int64), "image", {"units": "pixel"})
         add_array(group, "width", collection.widths.astype(np.int64), "image", {"units": "pixel"})
         done = np.zeros(len(collection), np.bool_) if there is None else there
         _add_ok(group, done, collection.unreadable, collection.unavailable)
+        add_texts(group, "content", texts(contents))
 
     # The header is the first to be written: from there on it is a partial store of this pipeline
     files = encode_group(build, {KEY: dict(header), "coordinates": " ".join(ROOT_COORDINATES)})
     writer.put("", {**files, NODE: sealed(parse_node(files[NODE]) or {})})
 
 
-def add_names(group: zarr.Group, names: npt.NDArray[Any]) -> None:
-    """Add the names of the images to a group; they come with a digest, for the order of all rows hangs on them."""
-    add_array(group, "path", names, "image", {"sha256": names_digest(names.tolist())})
+def add_texts(group: zarr.Group, name: str, values: npt.NDArray[Any]) -> None:
+    """Add texts of every image to a group; they come with a digest, as what becomes of all rows hangs on them."""
+    add_array(group, name, values, "image", {"sha256": texts_digest(values.tolist())})
 
 
 def _add_ok(group: zarr.Group, ok: npt.NDArray[np.bool_], reasons: Mapping[int, str], unavailable: SetOf[int]) -> None:

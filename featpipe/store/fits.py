@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,9 @@ def fits_prefixes(keys: Iterable[str]) -> tuple[str, ...]:
     return (f"{GROUP}/{NODE}", *prefixes) if prefixes else ()
 
 
+Digest = Callable[[str], str]
+
+
 class StoreShelf:
     """Keeps learned banks in a store.
 
@@ -60,14 +63,17 @@ class StoreShelf:
     ----------
     place : Place
         Of the store.
-    images : mapping of str to str, optional
-        Of each fit's key, the digest of the images that it looks at: a bank of others is not the one that is asked for.
+    images : callable, optional
+        Returns the digest of the images that a fit, of this key, looks at: a bank of others is not what is asked for.
         Unless given, banks are taken whatever they were learned from, and none is saved.
+    stamped : callable, optional
+        Returns the digest that featpipe 0.1 wrote of the same images.
     """
 
-    def __init__(self, place: Place, images: Mapping[str, str] | None = None) -> None:
+    def __init__(self, place: Place, images: Digest | None = None, stamped: Digest | None = None) -> None:
         self.place = place
         self.images = images
+        self.stamped = stamped
 
     def group(self, key: str) -> str:
         """Return the group of a fit's bank."""
@@ -84,7 +90,7 @@ class StoreShelf:
         """Return the bank of a fit's key."""
         name = self.group(key)
         facts = bank_attributes(self.place, name)
-        if facts is None or (self.images is not None and facts.get("images") != self.images[key]):
+        if facts is None or not self._is_asked_for(key, facts.get("images")):
             return None
         try:
             group = zarr.open_group(self.place.open_zarr(), path=name, mode="r")
@@ -92,6 +98,11 @@ class StoreShelf:
             return make_fitted(arrays, facts)
         except Exception:  # zarr's and its codecs' errors have no other base
             return None
+
+    def _is_asked_for(self, key: str, images: object) -> bool:
+        if self.images is None or images == self.images(key):
+            return True
+        return self.stamped is not None and images == self.stamped(key)
 
     def save(self, request: FitRequest, bank: FittedBank) -> None:
         """Write a bank; its group's metadata come last, and before them it is not there."""
@@ -103,7 +114,7 @@ class StoreShelf:
                 array[...] = values
 
         name = self.group(request.key)
-        files = encode_group(build, {KEY: {**bank_facts(bank), "images": self.images[request.key]}})
+        files = encode_group(build, {KEY: {**bank_facts(bank), "images": self.images(request.key)}})
         node = files.pop(NODE)
         self.place.remove([key for key, _ in list(self.place.files(name))])
         self._write_parent()

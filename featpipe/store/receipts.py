@@ -18,9 +18,10 @@ import zarr
 from featpipe.plan.identity import Identity
 from featpipe.store.create import (
     add_array,
-    add_names,
+    add_texts,
     encode_group,
     open_sealed,
+    read_contents,
     read_failures,
     read_names,
     read_unavailable,
@@ -30,6 +31,7 @@ from featpipe.store.folders import TEMPORARY
 from featpipe.store.format import KEY, read_node
 from featpipe.store.place import Place
 from featpipe.store.seal import SEAL, Sum, read_sealed, sum_of, write_sealed
+from featpipe.store.seen import Seen
 from featpipe.store.shard import Shard
 
 GROUP = "receipts"
@@ -96,28 +98,36 @@ class Journal:
 
     def read(self) -> list[Receipt]:
         """Return the receipts there are; a line that a killed run left unfinished is left out."""
-        found = []
+        return self.read_all()[0]
+
+    def read_all(self) -> tuple[list[Receipt], list[Seen]]:
+        """Return the receipts there are, and the images as they were seen."""
+        receipts: list[Receipt] = []
+        images: list[Seen] = []
         for key in self._valid():
             for line in (self.place.read(key) or b"").splitlines():
-                receipt = _from_line(line)
-                if receipt is not None:
-                    found.append(receipt)
-        return found
+                one = _from_line(line)
+                if isinstance(one, Receipt):
+                    receipts.append(one)
+                elif one is not None:
+                    images.append(one)
+        return receipts, images
 
     def exists(self) -> bool:
         """Return whether a run has begun one and not ended; what is empty was never written."""
         return bool(self._valid())
 
-    def begin(self, kept: Iterable[Receipt]) -> None:
+    def begin(self, kept: Iterable[Receipt], seen: Iterable[Seen] = ()) -> None:
         """Forget all receipts but those kept: from here on, nothing else counts as done."""
         before = self._keys()
         self.begun += 1
-        self.place.write(self.key, [b"{}\n", *map(_to_line, kept)])  # never empty: empty files count as never written
+        # Never empty: empty files count as never written
+        self.place.write(self.key, [b"{}\n", _lines(kept, seen)])
         self.place.remove(before)
 
-    def add(self, receipts: Iterable[Receipt]) -> None:
-        """Note that shards are written."""
-        self.place.append(self.key, b"".join(map(_to_line, receipts)))
+    def add(self, receipts: Iterable[Receipt], seen: Iterable[Seen] = ()) -> None:
+        """Note that shards are written, and of which images as they were seen."""
+        self.place.append(self.key, _lines(receipts, seen))
 
     def remove(self) -> None:
         """Remove the lines, and what others left that were killed: the store is complete."""
@@ -137,8 +147,18 @@ class Journal:
         return [key for key in keys if key.partition("/")[0] == max(begun)]
 
 
-def _to_line(receipt: Receipt) -> bytes:
-    record = {
+def _lines(receipts: Iterable[Receipt], seen: Iterable[Seen]) -> bytes:
+    return b"".join([*(_line({"seen": one}) for one in seen), *(_line(_record(receipt)) for receipt in receipts)])
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    """Return a line of a journal, which ends with a digest of what stands before it."""
+    text = json.dumps(record, separators=(",", ":"))
+    return f'{text[:-1]},"{SUM}":"{sum_of(text.encode()).sha256}"}}\n'.encode()
+
+
+def _record(receipt: Receipt) -> dict[str, Any]:
+    return {
         "map": receipt.map,
         "images": receipt.images,
         "block": receipt.block,
@@ -147,26 +167,32 @@ def _to_line(receipt: Receipt) -> bytes:
         "failures": {str(image): reason for image, reason in (receipt.failures or {}).items()},
         "unavailable": sorted(receipt.unavailable),
     }
-    text = json.dumps(record, separators=(",", ":"))
-    return f'{text[:-1]},"{SUM}":"{sum_of(text.encode()).sha256}"}}\n'.encode()
 
 
-def _from_line(line: bytes) -> Receipt | None:
-    """Return the receipt of a line; None where it was cut, or is not as it was written."""
+def _from_line(line: bytes) -> Receipt | Seen | None:
+    """Return what a line tells; None where it was cut, or is not as it was written."""
     try:
         record = json.loads(line)
         if SUM in record:
             text = line[: line.rindex(f',"{SUM}":'.encode())] + b"}"
             if sum_of(text).sha256 != record[SUM]:
                 return None
-        first, last = record["images"]
-        block = None if record["block"] is None else (int(record["block"][0]), int(record["block"][1]))
-        shards = tuple(Shard(str(key), int(size), str(digest)) for key, size, digest in record["shards"])
-        identity = Identity(*(str(record[name]) for name in IDENTITY))
-        failures = {int(image): str(reason) for image, reason in record["failures"].items()}
-        away = frozenset(map(int, record.get("unavailable", ())))
+        return _seen(*record["seen"]) if "seen" in record else _receipt(record)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _seen(name: object, size: int, tag: int, content: object) -> Seen:
+    return Seen(str(name), int(size), int(tag), str(content))
+
+
+def _receipt(record: Mapping[str, Any]) -> Receipt:
+    first, last = record["images"]
+    block = None if record["block"] is None else (int(record["block"][0]), int(record["block"][1]))
+    shards = tuple(Shard(str(key), int(size), str(digest)) for key, size, digest in record["shards"])
+    identity = Identity(*(str(record[name]) for name in IDENTITY))
+    failures = {int(image): str(reason) for image, reason in record["failures"].items()}
+    away = frozenset(map(int, record.get("unavailable", ())))
     return Receipt(str(record["map"]), (int(first), int(last)), block, identity, shards, failures, away)
 
 
@@ -176,6 +202,7 @@ def write_receipts(
     failures: Mapping[int, str],
     unavailable: Collection[int],
     names: Sequence[str],
+    contents: Sequence[str],
 ) -> dict[str, Sum]:
     """Write the receipts of a complete store, in an order that depends on nothing but them; return what was written.
 
@@ -187,7 +214,7 @@ def write_receipts(
         The store's images without features, and why.
     unavailable : collection of int
         Those of them that could not be reached.
-    names : sequence of str
+    names, contents : sequence of str
         Of all its images.
     """
     listed = sorted(receipts, key=lambda one: (one.map, one.images, one.block or (-1, -1)))
@@ -213,7 +240,8 @@ def write_receipts(
         add_array(group, "failed", np.array(failed, np.int64), "failure")
         add_array(group, "reason", texts(failures[image] for image in failed), "failure")
         add_array(group, "unavailable", np.array([image in unavailable for image in failed], np.bool_), "failure")
-        add_names(group, texts(names))
+        add_texts(group, "path", texts(names))
+        add_texts(group, "content", texts(contents))
 
     return write_sealed(place, GROUP, encode_group(build), {})
 
@@ -226,6 +254,8 @@ class Ledger:
     failures: dict[int, str] | None
     """Image to the reason why it has no features; None where a store of featpipe 0.1 does not tell."""
     names: list[str] | None
+    """Of the images; None as ``failures``."""
+    contents: list[str] | None
     """Of the images; None as ``failures``."""
 
 
@@ -253,11 +283,12 @@ def _ledger(group: Any, *, sealed: bool) -> Ledger:
         shards[number].append(Shard(str(key), int(size), str(digest)))
     receipts = [_from_row(row, tuple(written)) for row, written in zip(rows, shards, strict=True)]
     if not sealed:
-        return Ledger(receipts, None, None)
+        return Ledger(receipts, None, None, None)
     failed = _column(group, "failed")
     failures = dict(zip(failed, _column(group, "reason"), strict=True))
     away = [image for image, unavailable in zip(failed, _column(group, "unavailable"), strict=True) if unavailable]
-    return Ledger([*with_failures(receipts, failures, away)], failures, _column(group, "path"))
+    names, contents = _column(group, "path"), _column(group, "content")
+    return Ledger([*with_failures(receipts, failures, away)], failures, names, contents)
 
 
 def shard_sums(ledger: Ledger | None) -> dict[str, Sum]:
@@ -276,6 +307,15 @@ def find_names(place: Place) -> list[str] | None:
         return names
     ledger = read_ledger(place)
     return None if ledger is None else ledger.names
+
+
+def find_contents(place: Place) -> list[str] | None:
+    """Return the content of every image of a store, from either place that keeps it; None where both lack it."""
+    contents = read_contents(place)
+    if contents is not None:
+        return contents
+    ledger = read_ledger(place)
+    return None if ledger is None else ledger.contents
 
 
 def told_receipts(place: Place, ledger: Ledger) -> list[Receipt]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from featpipe.errors import Problem, StoreError
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import ceil_div
 from featpipe.store.checksums import is_listed, write_checksums
-from featpipe.store.create import memory_store, read_names, write_ok
+from featpipe.store.create import memory_store, read_names, write_contents, write_ok
 from featpipe.store.folders import TEMPORARY
 from featpipe.store.format import FEATURES, KEY, NODE, header_of, parse_node
 from featpipe.store.place import Place
@@ -87,6 +87,7 @@ class StoreWriter:
         receipts: Iterable[Receipt] = (),
         unavailable: Collection[int] = (),
         sums: Mapping[str, Sum] | None = None,
+        contents: Sequence[str] | None = None,
     ) -> None:
         """Note which images failed and what was written, and mark the store complete.
 
@@ -101,11 +102,15 @@ class StoreWriter:
             Images among those that failed that could only not be reached.
         sums : mapping of str to Sum, optional
             What `create_store` wrote; what else is there is read.
+        contents : sequence of str, optional
+            The content of every image; nothing is known of it unless given.
         """
         listed, place = list(receipts), self.place
         place.remove(key for key, _ in list(place.files()) if key.endswith(TEMPORARY))
-        known = {**(sums or {}), **write_ok(place, failures, unavailable)}
-        known |= write_receipts(place, listed, failures, unavailable, read_names(place) or ())
+        names = read_names(place) or ()
+        contents = contents or [""] * len(names)
+        known = {**(sums or {}), **write_ok(place, failures, unavailable), **write_contents(place, contents)}
+        known |= write_receipts(place, listed, failures, unavailable, names, contents)
         known |= {shard.key: Sum(shard.bytes, shard.sha256) for one in listed for shard in one.shards}
         known.pop(NODE, None)
         there = [key for key, _ in place.files() if is_listed(key)]

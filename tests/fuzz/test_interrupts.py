@@ -35,7 +35,7 @@ def busy(process: psutil.Process) -> float:
     """Return the time that a process has had of the processor, in seconds; without end if it has gone."""
     try:
         times = process.cpu_times()
-        return times.user + times.system
+        return float(times.user + times.system)
     except psutil.Error:
         return float("inf")
 

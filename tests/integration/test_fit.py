@@ -292,14 +292,14 @@ def test_patches_become_kernels_of_unit_length(pictures: Path, tmp_path: Path) -
 
 
 def test_a_run_that_goes_on_takes_the_bank_that_is_there(pictures: Path, tmp_path: Path) -> None:
-    from featpipe.plan.identity import Identities
+    from featpipe.run.standing import identities_now
     from featpipe.store.fits import StoreShelf
     from featpipe.store.place import LocalPlace
 
     spec = pipeline(pictures, tmp_path / "a.zarr", convolve(KMEANS))
     plan = plan_run(spec, default_resources(threads=1))
-    shelf = StoreShelf(LocalPlace(tmp_path / "a.zarr"), Identities(plan).fits)
     run_plan(plan)
+    shelf = StoreShelf(LocalPlace(tmp_path / "a.zarr"), identities_now(LocalPlace(tmp_path / "a.zarr"), plan).fit)
     for file in pictures.rglob("*.png"):
         file.unlink()
     found = learn(plan, shelf)

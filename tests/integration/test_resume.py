@@ -196,23 +196,6 @@ def test_new_images_come_after_those_that_are_there_whatever_their_names(photos:
         np.testing.assert_array_equal(there[path], features)
 
 
-def test_a_changed_image_costs_its_shard(photos: Path) -> None:
-    data = pipeline(photos)
-    run(data)
-    Image.fromarray(draw(7)).save(photos / "0009.png")
-    assert stand(data)["reasons"] == {"changed images": 1}
-    assert run(data).tasks == 1
-    assert tree(photos.parent / "out.zarr") == fresh(data)
-
-
-def test_a_removed_image_leaves_no_row(photos: Path) -> None:
-    data = pipeline(photos)
-    run(data)
-    (photos / "0018.png").unlink()
-    assert run(data).tasks == 1
-    assert tree(photos.parent / "out.zarr") == fresh(data)
-
-
 def test_labels_and_splits_cost_nothing(tmp_path: Path) -> None:
     save(tmp_path / "photos", range(8))
     table = tmp_path / "photos" / "list.csv"
@@ -436,6 +419,7 @@ def test_killed_at_any_instant_and_run_again_it_ends_in_the_same_bytes(tmp_path:
         lock_key(2),
         "plan.json",
         "runs",
+        "stamps.npz",
     ]
 
 

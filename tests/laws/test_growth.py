@@ -103,7 +103,7 @@ def test_twice_as_much_takes_twice_the_steps(tmp_path: Path, case: str) -> None:
         with (tmp_path / "plan.txt").open("w") as file:
             Console(file=file).print(render_plan(plan_facts(plan)))
         plan_digests(plan)
-        identities = Identities(plan)
+        identities = Identities(plan, [""] * len(plan.collection))
         assert all(identities.of(a_map, plan.tasks[0].images) for a_map in plan.maps)
         assert list(array_plans(plan))
         reader = open_reader(plan.pipeline.images, plan.collection)
