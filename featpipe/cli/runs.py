@@ -32,7 +32,8 @@ def run(
     scheduler: Scheduler = None,
     workers: WorkerCount = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there of another pipeline, or of other images.")
+        bool,
+        typer.Option("--overwrite", help="Replace what is there of another pipeline, or of other images."),
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try the images again that failed, and what lies in their shards.")

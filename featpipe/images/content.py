@@ -23,6 +23,7 @@ from featpipe.images.decode import Opener
 from featpipe.images.media import Medium
 from featpipe.images.ranges import AT_ONCE
 from featpipe.plan.collection import Collection
+from featpipe.reading.files import SteadyFile
 
 Note = Callable[[str], None]
 UNKNOWN = ""
@@ -177,7 +178,7 @@ def tree_content(root: str, each: Callable[[Callable[[str], str], list[str]], It
 
 def _file(root: str, name: str) -> str:
     whole = Content()
-    with open(os.path.join(root, name), "rb", buffering=0) as file:  # noqa: PTH118, PTH123 - there may be a million
+    with SteadyFile(os.path.join(root, name)) as file:  # noqa: PTH118 - there may be a million
         while piece := file.read(_PIECE):
             whole.add(piece)
     return str(whole)

@@ -6,6 +6,7 @@ from featpipe.errors import InterruptedRunError
 from featpipe.graph import ThreadWorkers, Workers
 from featpipe.plan.model import Plan
 from featpipe.run.compiling import load_kernels
+from featpipe.run.planning import OTHER_ORDER
 from featpipe.run.report import Progress, RunReport
 from featpipe.run.steps import RunSession
 from featpipe.store.place import open_place
@@ -30,7 +31,7 @@ def run_plan(
     workers : Workers, optional
         Threads of this process unless given.
     overwrite : bool
-        Discard features of another pipeline, other versions or other images that are in the way.
+        Discard features of another pipeline or other versions, or of images that have changed, are gone or unreadable.
     retry_failed : bool
         Compute again what images belong to that failed.
     max_failures : int or float, optional
@@ -57,24 +58,27 @@ def run_plan(
 
     place = open_place(plan.pipeline.store.path, fsync=fsync)
     check_place(place)
+    tell = progress.tell if progress is not None else lambda _: None
+    if OTHER_ORDER in plan.notes:
+        tell(OTHER_ORDER)
     standing = look(place, plan, retry_failed=retry_failed)
     if standing.complete:
         return RunSession(standing, None, max_failures, progress).unchanged()
     standing.check(overwrite=overwrite)
-    tell = progress.tell if progress is not None else lambda _: None
-    load_kernels(tell)
+    if standing.todo:
+        load_kernels(tell)
     with StoreLock(place).held() as lock:
         standing = look(place, plan, retry_failed=retry_failed)
         standing.check(overwrite=overwrite)
         if standing.open:
-            contents = standing.contents
-            contents.settle(standing.open, tell, "comparing the content")
-            standing = look(place, plan, retry_failed=retry_failed, contents=contents)
-            if standing.complete:
-                return RunSession(standing, lock, max_failures, progress).unchanged()
+            standing.contents.settle(standing.open, tell, "comparing the content")
+            standing = look(place, plan, retry_failed=retry_failed, contents=standing.contents)
             standing.check(overwrite=overwrite)
         run = RunSession(standing, lock, max_failures, progress)
+        if standing.complete:
+            return run.unchanged()
         run.check_failures()
+        load_kernels(tell)
         options = {"overwrite": overwrite, "retry_failed": retry_failed}
         with recorded(standing, lock.token, options, run.outcome):
             run.prepare()

@@ -78,13 +78,41 @@ def test_a_store_in_a_bucket_holds_the_bytes_of_one_on_disk(tmp_path: Path, buck
     assert report.status == "complete"
     assert objects_of(bucket, "deep/a.zarr") == tree_of(tmp_path / "a.zarr")
     beside = {name.split("/")[2] for name in bucket.names("deep/a.zarr.run")}
-    assert beside == {"lock-00000001.json", "plan.json", "runs"}
+    assert beside == {"lock-00000001.json", "plan.json", "runs", "stamps.npz"}
     there, here = featpipe.open(f"{bucket.url}/deep/a.zarr"), featpipe.open(tmp_path / "a.zarr")
     np.testing.assert_array_equal(there.xy()[0], here.xy()[0])
     np.testing.assert_array_equal(there["edges/scale1"].dask().compute(), here["edges/scale1"][...])
     assert there.to_xarray()["edges/scale1"].features.shape == here["edges/scale1"].shape
     assert run(make_pipeline(tmp_path, f"{bucket.url}/deep/a.zarr")).status == "unchanged"
     assert verify_store(f"{bucket.url}/deep/a.zarr", recompute=3, resources=RESOURCES).problems == []
+
+
+def test_objects_written_again_cost_nothing_and_other_ones_are_replaced_only_if_told_to(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(6):
+        noise = np.random.default_rng(i).integers(0, 256, (48, 64), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "photos" / f"{i}.png", compress_level=0)
+    store = {"path": str(tmp_path / "a.zarr"), "batch": 2}
+    images = {"path": bucket.put_folder(tmp_path / "photos", "photos")}
+    data = {"images": images, "features": {"edges": EDGES}, "store": store}
+    run(data)
+    before = tree_of(tmp_path / "a.zarr")
+    bucket.put_folder(tmp_path / "photos", "photos")
+    assert run(data).status == "unchanged"
+    bucket.put("photos/2.png", (tmp_path / "photos" / "3.png").read_bytes())
+    with pytest.raises(StoreError, match=r"1 image that has changed \(2.png\)"):
+        run(data)
+    bucket.objects.delete("photos/4.png")
+    with pytest.raises(StoreError, match=r"1 image that is no longer there \(4.png\)"):
+        run(data)
+    assert tree_of(tmp_path / "a.zarr") == before
+    assert run_plan(plan_run(parse_pipeline(data), RESOURCES), overwrite=True).status == "complete"
+    bucket.put("photos/2.png", (tmp_path / "photos" / "2.png").read_bytes())
+    bucket.put_folder(tmp_path / "photos", "photos")
+    with pytest.raises(StoreError, match=r"1 image that has changed \(2.png\)"):
+        run(data)
 
 
 def test_a_damaged_object_is_found_and_computed_again(tmp_path: Path, bucket: Bucket) -> None:
