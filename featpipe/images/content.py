@@ -1,8 +1,8 @@
 """The content of images: what tells one from another whatever their names and times are.
 
 The content of an encoded image is the number and the CRC-32C of its bytes, as ``20480-9ae0daaf``; that of an image in a
-``.npy`` the same of its samples as they lie in the file. A checksum runs over 12 GB/s (SHA-256 over 1 GB/s, a tenth of
-the time of decoding), so it is taken of all that is read. It is there to notice what somebody has changed: of four
+``.npy`` the same of its samples as they lie in the file. A checksum runs over 12 GB/s (SHA-256 over 1 GB/s),
+so it is taken of all that is read. It is there to notice what somebody has changed: of four
 thousand million images that were edited and kept their number of bytes, it misses one. A zarr has one content for all
 of its images, a digest of its files' names and contents; a large object, which is read in pieces, has its entity tag.
 """
