@@ -105,7 +105,7 @@ def recover(place: Place, plan: Plan) -> Known:
     if complete:
         known.damaged = find_damage(place, known.sizes, known.root, table, ledger)
     known.names = find_names(place)
-    known.contents = find_contents(place) if complete else None
+    known.contents = find_contents(place)
     journal = Journal(place)
     if journal.exists():
         known.receipts, known.seen = journal.read_all()

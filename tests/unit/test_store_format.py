@@ -245,7 +245,7 @@ def test_every_file_of_a_store_is_metadata_or_a_chunk_and_every_shard_has_a_rece
         shards = {file for file in chunks if "/features/c/" in file}
         assert shards == set(open_stack(store)._array("receipts/key"))
         beside = {path.name for path in store.with_name(f"{store.name}.run").iterdir()}
-        assert beside == {"runs", "plan.json", lock_key(1)}
+        assert beside == {"runs", "plan.json", "stamps.npz", lock_key(1)}
 
 
 def test_images_that_failed_are_nan_in_stacked_maps_and_those_without_height_have_no_own(stores: list[Path]) -> None:
