@@ -42,4 +42,5 @@ def main(lapse: float, step: int, counted: Path, words: list[str]) -> None:
         counted.write_text(str(steps[0]))
 
 
-main(float(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
