@@ -19,6 +19,7 @@ from featpipe.cli.options import (
     Threads,
     WorkerCount,
 )
+from featpipe.replacing import replacing
 
 
 def init(
@@ -111,5 +112,6 @@ def schema(
     if output is None:
         sys.stdout.write(schema_text())
         return
-    output.write_text(schema_text(), encoding="utf-8")
+    with replacing(output) as draft:
+        draft.write_text(schema_text(), encoding="utf-8")
     console.tell(f"wrote {output}")

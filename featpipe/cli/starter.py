@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from featpipe.errors import Problem, StoreError
+from featpipe.replacing import replacing
 from featpipe.schema.build import FILE_NAME, schema_text
 
 NAME = "pipeline.yaml"
@@ -68,5 +69,6 @@ def write_starter(directory: Path) -> Path:
     (directory / "images").mkdir(parents=True, exist_ok=True)
     with file.open("x", encoding="utf-8") as stream:
         stream.write(STARTER)
-    (directory / FILE_NAME).write_text(schema_text(), encoding="utf-8")
+    with replacing(directory / FILE_NAME) as draft:
+        draft.write_text(schema_text(), encoding="utf-8")
     return file

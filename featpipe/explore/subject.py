@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -12,6 +11,7 @@ from featpipe.errors import ImageError, Problem, SourceError
 from featpipe.explore import examples
 from featpipe.explore.maps import image_key
 from featpipe.images.header import sniff
+from featpipe.replacing import replacing
 from featpipe.spec.pipeline import Images
 from featpipe.trace import Example, read_example, single
 
@@ -117,9 +117,8 @@ def take_upload(content: bytes, name: str, folder: Path) -> Subject:
         what = "is in no format that is read." if content else "is empty."
         raise ImageError(Problem(shown, what, f"Use {', '.join(SUFFIXES)} or .npy."))
     file = folder / f"upload{suffix}"
-    draft = folder / f"{secrets.token_hex(8)}{suffix}"  # two uploads at once must not mix
-    draft.write_bytes(content)
-    draft.replace(file)
+    with replacing(file) as draft:  # two uploads at once must not mix
+        draft.write_bytes(content)
     return Subject(file, shown, shown, "upload")
 
 

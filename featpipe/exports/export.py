@@ -10,7 +10,7 @@ from featpipe.errors import Problem, SpecError, StoreError, WriteError
 from featpipe.exports.levels import find_image, find_levels
 from featpipe.exports.omezarr import write_omezarr
 from featpipe.exports.table import Listener, Table, provenance
-from featpipe.exports.target import check_target, find_format, replacing
+from featpipe.exports.target import check_target, find_format, writing
 from featpipe.exports.texts import check_texts
 from featpipe.report.units import bytes_text
 from featpipe.stack import Stack, open_stack
@@ -85,7 +85,7 @@ def _write_table(table: Table, path: Path, form: str) -> dict[str, Any]:
     if form != "parquet" and free is not None and size > free:  # HDF5 crashes on a full disk
         what = f"it takes {bytes_text(size)} of features, and {bytes_text(free)} are free there."
         raise WriteError(Problem(str(path), what, "Make room, choose another place, or fewer features."))
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         if form == "npz":
             from featpipe.exports.npz import write_npz as write
         elif form == "parquet":
@@ -104,7 +104,7 @@ def _write_image(stack: Stack, path: Path, asked: int | str | None, progress: Li
     name, maps = str(stack.paths[image]), [level.name for level in levels]
     facts = {"image": image, "path": name, "maps": maps, "labels": list(levels[0].labels)}
     facts |= provenance(stack)
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         count = write_omezarr(levels, facts, temporary, progress)
     height, width, features = levels[0].shape
     told = {"image": image, "path": name, "shape": [features, height, width], "levels": count}

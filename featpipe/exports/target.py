@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from featpipe.errors import FeatpipeError, Problem, SpecError, WriteError
 from featpipe.objects import is_url
+from featpipe.replacing import replacing
 from featpipe.spec.words import suggest
-from featpipe.store.folders import TEMPORARY
 from featpipe.store.format import KEY, read_node
 from featpipe.store.place import LocalPlace
 
@@ -77,36 +75,15 @@ def check_target(file: str | os.PathLike[str], form: str, *, overwrite: bool) ->
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a file or directory that becomes ``path`` when all is written, and vanishes if that fails."""
-    path = path.resolve() if path.is_dir() else path  # of a link to a directory, the directory is replaced
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+def writing(path: Path) -> Iterator[Path]:
+    """Give the name of a file or directory that replaces ``path`` when it is whole; say in words why it cannot."""
     try:
-        yield temporary
-        _move(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
-        if isinstance(error, OSError):
-            reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0].rstrip(".")
-            change = "Check the permissions and the free space there, or choose another place."
-            raise WriteError(Problem(str(path), f"cannot be written: {reason}.", change), error.errno) from error
-        raise
-
-
-def _move(temporary: Path, path: Path) -> None:
-    """Let a file or directory take the place of what is there."""
-    if not path.is_dir():
-        temporary.replace(path)
-        return
-    old = path.with_name(temporary.name + ".old")  # a directory cannot be replaced in one step
-    path.rename(old)
-    try:
-        temporary.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    shutil.rmtree(old)
+        with replacing(path) as draft:
+            yield draft
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0].rstrip(".")
+        change = "Check the permissions and the free space there, or choose another place."
+        raise WriteError(Problem(str(path), f"cannot be written: {reason}.", change), error.errno) from error
 
 
 def _exported(path: Path) -> bool:

@@ -18,6 +18,7 @@ from featpipe.errors import Location, Problem, SpecError
 from featpipe.kernels.bank import Bank, Kernel
 from featpipe.kernels.files import LARGEST_BANK
 from featpipe.reading.files import read_file
+from featpipe.replacing import replacing
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -122,8 +123,8 @@ def make_fitted(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]
 
 
 def write_learned_bank(path: str, bank: FittedBank) -> None:
-    """Write a bank to an ``.npz`` file."""
-    with open(path, "wb") as stream:  # noqa: PTH123
+    """Write a bank to an ``.npz`` file, whole or not at all."""
+    with replacing(path) as draft, draft.open("wb") as stream:
         facts = np.array(json.dumps(bank_facts(bank), sort_keys=True))
         arrays: dict[str, Any] = bank_arrays(bank)
         np.savez(stream, facts=facts, **arrays)

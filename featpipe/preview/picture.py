@@ -30,7 +30,8 @@ from featpipe.preview.marks import draw_bars, draw_profile, draw_scale
 from featpipe.preview.panels import Preview
 from featpipe.preview.scales import Scale, number_text
 from featpipe.printable import printable
-from featpipe.report.picture import INK, kernel_colours
+from featpipe.replacing import replacing
+from featpipe.report.picture import INK, kernel_colours, save_figure
 
 DPI = 220
 MOST_PIXELS = 20_000
@@ -70,10 +71,10 @@ def write_preview(previews: Iterable[Preview], file: str | os.PathLike[str]) -> 
             if not str(file).lower().endswith(".pdf"):
                 for preview in previews:
                     figure = preview_figure(preview)
-                    figure.savefig(file, dpi=min(DPI, MOST_PIXELS / figure.get_figheight()))
+                    save_figure(figure, file, dpi=min(DPI, MOST_PIXELS / figure.get_figheight()))
                     pages += 1
                 return pages
-            with PdfPages(file) as pdf:
+            with replacing(file) as draft, PdfPages(draft) as pdf:
                 for preview in previews:
                     pdf.savefig(preview_figure(preview), dpi=DPI)
                     pages += 1

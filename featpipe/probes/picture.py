@@ -10,7 +10,7 @@ import numpy as np
 
 from featpipe.errors import FeatpipeError, Problem
 from featpipe.printable import printable
-from featpipe.report.picture import check_drawing
+from featpipe.report.picture import check_drawing, save_figure
 
 if TYPE_CHECKING:
     from featpipe.probes.result import ProbeResult
@@ -59,7 +59,7 @@ def draw_confusion(result: ProbeResult, file: str | os.PathLike[str]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # letters of class names that the font has not
-            figure.savefig(file, bbox_inches="tight", pad_inches=0.1)
+            save_figure(figure, file, bbox_inches="tight", pad_inches=0.1)
     except ValueError as error:
         raise FeatpipeError(Problem(str(file), f"{str(error).rstrip('.')}.", "End its name in .png.")) from None
 

@@ -15,6 +15,7 @@ from featpipe.errors import FeatpipeError, Problem, SpecError
 from featpipe.kernels.bank import Bank, Kernel
 from featpipe.printable import printable
 from featpipe.reading.files import irregular_text
+from featpipe.replacing import replacing
 from featpipe.report.arrangement import arrange, label_text, varying
 
 MOST_KERNELS = 256
@@ -64,9 +65,17 @@ def draw_bank(bank: Bank, file: str | os.PathLike[str]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # letters of kernels' names that the font has not
-            bank_figure(bank).savefig(file)
+            save_figure(bank_figure(bank), file)
     except (OSError, ValueError) as error:
-        raise FeatpipeError(Problem(str(file), f"cannot be written ({error}).", "Choose another file.")) from None
+        said = getattr(error, "strerror", None) or error
+        raise FeatpipeError(Problem(str(file), f"cannot be written ({said}).", "Choose another file.")) from None
+
+
+def save_figure(figure: Any, file: str | os.PathLike[str], **options: Any) -> None:
+    """Save a matplotlib Figure, whole or not at all; the file's ending tells the format."""
+    ending = Path(file).suffix[1:]
+    with replacing(file if ending else f"{file}.png") as draft:
+        figure.savefig(draft, format=ending or "png", **options)
 
 
 def bank_figure(bank: Bank) -> Any:

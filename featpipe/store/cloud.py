@@ -10,8 +10,8 @@ from typing import IO, Any
 
 from featpipe.errors import FeatpipeError, StoreError, WriteError
 from featpipe.objects import object_error, open_objects, parse_url
+from featpipe.replacing import temporary_name
 from featpipe.store.fence import Fence, lock_key
-from featpipe.store.folders import temporary_name
 from featpipe.store.place import BESIDE, Part
 
 REMOVED_AT_ONCE = 1000

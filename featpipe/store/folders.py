@@ -6,29 +6,22 @@ import errno
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from featpipe.errors import Problem, StoreError, WriteError
+from featpipe.replacing import TEMPORARY, temporary_name
 
 if TYPE_CHECKING:
     from featpipe.store.fence import Fence
 
-TEMPORARY = ".partial"
-"""Ending of files being written, as zarr's own."""
 _DRAFTS = re.compile(rf"(\d{{8}})-(\w+){re.escape(TEMPORARY)}")
 """Directories in which the writers of one generation make their files."""
 _CLEARINGS = 3
 _UNNAMED = re.compile(rf"[0-9a-f]{{32}}{re.escape(TEMPORARY)}")
 """Those that somebody was removing."""
-
-
-def temporary_name() -> str:
-    """Return a name that nobody else gives, in any process on any machine."""
-    return uuid.uuid4().hex + TEMPORARY
 
 
 def open_new(path: Path, *, sync: bool) -> BinaryIO:

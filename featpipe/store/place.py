@@ -18,9 +18,10 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
 from featpipe.errors import Problem, StoreError
 from featpipe.objects import is_url
 from featpipe.reading.files import read_file
+from featpipe.replacing import TEMPORARY, temporary_name
 from featpipe.store import folders
 from featpipe.store.alive import is_unlocked, lock_file
-from featpipe.store.folders import TEMPORARY, cannot_write, temporary_name, told
+from featpipe.store.folders import cannot_write, told
 from featpipe.store.interpreter import check_interpreter
 
 if TYPE_CHECKING:

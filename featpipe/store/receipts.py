@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 
 from featpipe.plan.identity import Identity
+from featpipe.replacing import TEMPORARY
 from featpipe.store.create import (
     add_array,
     add_texts,
@@ -27,7 +28,6 @@ from featpipe.store.create import (
     read_unavailable,
     texts,
 )
-from featpipe.store.folders import TEMPORARY
 from featpipe.store.format import KEY, read_node
 from featpipe.store.place import Place
 from featpipe.store.seal import SEAL, Sum, read_sealed, sum_of, write_sealed

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from featpipe.errors import Problem, StoreError
-from featpipe.store.folders import TEMPORARY, cannot_write
+from featpipe.replacing import TEMPORARY
+from featpipe.store.folders import cannot_write
 from featpipe.store.format import KEY, NODE, ROOT_COORDINATES, node_key, parse_node
 from featpipe.store.place import LocalPlace, Place
 from featpipe.store.root import read_root

@@ -15,9 +15,9 @@ import zarr
 from featpipe.errors import Problem, StoreError
 from featpipe.geometry.axis import Span
 from featpipe.geometry.grid import ceil_div
+from featpipe.replacing import TEMPORARY
 from featpipe.store.checksums import is_listed, write_checksums
 from featpipe.store.create import memory_store, read_names, write_contents, write_ok
-from featpipe.store.folders import TEMPORARY
 from featpipe.store.format import FEATURES, KEY, NODE, header_of, parse_node
 from featpipe.store.place import Place
 from featpipe.store.receipts import Receipt, write_receipts
