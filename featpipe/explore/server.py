@@ -28,8 +28,9 @@ from featpipe.explore.connections import MOST_HEAD, Connection
 from featpipe.explore.examples import NAMES
 from featpipe.explore.forms import describe_forms
 from featpipe.explore.guard import Guard
-from featpipe.explore.session import Look, Session
+from featpipe.explore.session import Look, Session, problem_facts
 from featpipe.explore.subject import MOST_UPLOADED, PARTS, Subject, draw_example, take_upload
+from featpipe.printable import printable
 
 STATIC = Path(__file__).parent / "static"
 LOOPBACK = "127.0.0.1"
@@ -178,7 +179,7 @@ class _Api:
 
 
 def _subject_facts(subject: Subject) -> dict[str, str]:
-    return {"name": subject.name, "path": subject.path, "kind": subject.kind}
+    return {"name": printable(subject.name), "path": subject.path, "kind": subject.kind}
 
 
 def pack(header: Mapping[str, Any], arrays: list[np.ndarray[Any, Any]]) -> bytes:
@@ -216,7 +217,7 @@ def _read_look(asked: dict[str, Any]) -> Look:
 
 async def _problem_response(_: Request, error: Exception) -> Response:
     assert isinstance(error, FeatpipeError)
-    told = [{"where": one.where, "what": one.what, "change": one.change} for one in error.problems]
+    told = [problem_facts(problem) for problem in error.problems]
     return JSONResponse({"problems": told}, 422)
 
 

@@ -21,6 +21,7 @@ from featpipe.explore.writing import typed, write_pipeline
 from featpipe.kernels.bank import feature_name
 from featpipe.plan.labels import known_labels
 from featpipe.plan.program import ROOT, ConvolveOp, Program
+from featpipe.printable import printable
 from featpipe.spec.pipeline import Images
 from featpipe.trace import Example, explain, kernel_of, seen
 
@@ -148,7 +149,7 @@ class Session:
         y, x, channels = example.pixels.shape
         subject = self.subject
         return {
-            "key": key, "name": subject.name, "path": subject.path, "kind": subject.kind,
+            "key": key, "name": printable(subject.name), "path": subject.path, "kind": subject.kind,
             "shape": [y, x, channels], "channels": list(example.channels),
             "origin": list(example.origin), "whole": list(example.whole),
             "range": _ends(example.pixels),
@@ -172,7 +173,7 @@ class Session:
             "title": node.title, "shape": [*chain.shapes[i], features], "window": window,
             "labels": known_labels(chain.program.features(node.parent)),
             "span": [span.low, span.high, span.signed], "chosen": chosen, "first": first,
-            "name": feature_name(node.features[chosen]),
+            "name": printable(feature_name(node.features[chosen])),
             "names": [feature_name(labels) for labels in node.features[first : first + PAGE]],
             "plane": parts.add(f"{key}:plane:{chosen}", lambda: plane(values, chosen)),
             "thumbs": parts.add(f"{key}:thumbs:{first}", lambda: thumbnails(values, span, first)),
@@ -252,13 +253,18 @@ class _Parts:
         return {"id": name, "part": len(self.arrays) - 1, "shape": list(array.shape), "dtype": array.dtype.name}
 
 
+def problem_facts(problem: Problem) -> dict[str, Any]:
+    """Return a problem as JSON, safe to show."""
+    return {name: printable(getattr(problem, name)) for name in ("where", "what", "change")}
+
+
 def _told(problems: list[Problem], branch: str) -> list[dict[str, Any]]:
     """Return problems as JSON, each once."""
     told: dict[tuple[Any, ...], dict[str, Any]] = {}
     for problem in problems:
         layer = layer_of(problem.location, branch)
         path = [str(part) for part in problem.location[4:]] if layer is not None else list(problem.location)
-        one = {"where": problem.where, "what": problem.what, "change": problem.change, "layer": layer, "path": path}
+        one = {**problem_facts(problem), "layer": layer, "path": path}
         told.setdefault((problem.location, problem.what), one)
     return list(told.values())
 
@@ -273,7 +279,7 @@ def _term_facts(
     spans = seen(one.program, shapes, node, at)
     facts: dict[str, Any] = {
         "value": _listed(value)[0], "op": type(this.op).__name__.removesuffix("Op").lower(), "title": this.title,
-        "by": getattr(this.op, "by", None), "name": feature_name(this.features[feature]),
+        "by": getattr(this.op, "by", None), "name": printable(feature_name(this.features[feature])),
         "seen": [[span.start, span.stop] for span in spans],
         "rows": terms.rows.tolist(), "columns": terms.columns.tolist(), "features": terms.features.tolist(),
         "names": [feature_name(one.program.features(this.parent)[i]) for i in terms.features[:64]],

@@ -26,6 +26,7 @@ from featpipe.explore.beginning import begin
 from featpipe.explore.examples import NAMES, draw
 from featpipe.explore.forms import describe_forms
 from featpipe.explore.session import Session
+from featpipe.explore.subject import open_file
 from featpipe.explore.writing import write_pipeline
 from featpipe.kernels.catalog import list_banks
 from featpipe.spec.layers import OPS
@@ -286,6 +287,20 @@ def test_what_is_wrong_is_told_beside_its_layer_and_the_maps_before_it_are_shown
         assert told[0] == at
         assert what in told[1]
         assert len(header["panels"]) == at
+
+
+def test_names_of_files_are_shown_as_text_that_neither_acts_nor_reorders(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "a\x9b2J\u202egnp.png"
+    file.write_bytes(png(draw(NAMES[0])))
+    page.session.subject = open_file(file)
+    header, _ = page.look(
+        text="images: {path: a.png, size: [9, 9]}\nfeatures: {b: {layers: [{convolve: {bank: \u202eno}}]}}\n"
+    )
+    shown = [header["image"]["name"], *(str(one["what"]) + str(one["where"]) for one in header["problems"])]
+    assert shown[0] == r"a\x9b2J\u202egnp.png"
+    assert len(shown) > 1
+    assert not re.search("[\x9b\u202e]", "".join(shown))
+    assert header["image"]["path"] == str(file)
 
 
 def test_bad_text_is_told_with_its_place(page: Page) -> None:

@@ -22,7 +22,7 @@ from tests.integration.commands import command
 from tests.integration.memory_sources import SOURCES, write_folder, write_parquet
 
 WATCH = Path(__file__).with_name("memory_watch.py")
-MEMORY = "1280MiB"
+MEMORY = "1536MiB"
 POOL: dict[str, Any] = {"pool": {"mean": 32}}
 BANK = {"fit": "kmeans", "kernels": 8, "size": 6, "patches": 20_000, "iterations": 3}
 CHAINS: dict[str, list[Any]] = {

@@ -26,9 +26,9 @@ from featpipe.run import RunReport, default_resources, plan_run, run_plan
 from featpipe.run.standing import look
 from featpipe.run.verify import verify_store
 from featpipe.spec.load import parse_pipeline
-from featpipe.store.fence import lock_key
+from featpipe.store.fence import generations, lock_key
 from featpipe.store.place import LocalPlace
-from tests.integration.commands import command
+from tests.integration.commands import command, wait_for
 
 EDGES: dict[str, Any] = {"layers": [{"convolve": {"bank": "sobel"}}, "modulus", {"pool": {"mean": 4}}]}
 BLOBS: dict[str, Any] = {
@@ -36,6 +36,8 @@ BLOBS: dict[str, Any] = {
     "layers": [{"convolve": {"bank": "log", "sigmas": [1]}}, {"pool": {"max": "global"}}],
 }
 RESOURCES = default_resources(threads=2)
+KILLS = int(os.environ.get("FEATPIPE_KILLS", "20"))
+"""Runs that a campaign kills."""
 
 
 def draw(seed: int, shape: tuple[int, ...] = (24, 20)) -> npt.NDArray[np.uint8]:
@@ -386,41 +388,61 @@ def test_failures_that_show_on_the_way_count_too(photos: Path) -> None:
 # -- killed -----------------------------------------------------------------------------------------------------------
 
 
-def test_killed_at_any_instant_and_run_again_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    save(tmp_path / "photos", range(160), (96, 96))
+def kill_often(folder: Path, kills: int, seed: int) -> None:
+    """Kill runs of one pipeline at any instants of their writing until one is left alone: its store is as any other."""
+    save(folder / "photos", range(160), (96, 96))
     fit = {
         "layers": [
             {"convolve": {"bank": {"fit": "zca-patches", "kernels": 4, "size": 3, "patches": 200}}},
             {"pool": {"max": 4}},
         ]
     }
-    data = pipeline(tmp_path / "photos", {"batch": 2}, learned=fit, edges=EDGES)
-    file, store = tmp_path / "p.yaml", tmp_path / "out.zarr"
+    data = pipeline(folder / "photos", {"batch": 2}, learned=fit, edges=EDGES)
+    file, store, beside = folder / "p.yaml", folder / "out.zarr", LocalPlace(folder / "out.zarr.run")
     file.write_text(yaml.safe_dump(data))
-    start = time.monotonic()
-    subprocess.run(command("run", file, "-q"), check=True, capture_output=True)
-    lasted = time.monotonic() - start
+
+    def start() -> subprocess.Popen[bytes]:
+        """Start a run; return once it holds the lock, or has ended as it found all done."""
+        before = generations(beside)
+        quiet = subprocess.DEVNULL
+        child = subprocess.Popen(command("run", file, "-q"), stderr=quiet, stdout=quiet, start_new_session=True)
+        wait_for(lambda: child.poll() is not None or generations(beside) != before)
+        return child
+
+    first = start()
+    started = time.monotonic()
+    assert first.wait() == 0
+    lasted = time.monotonic() - started
     whole = tree(store)
     shutil.rmtree(store)
-    rng = random.Random(0)
-    for _ in range(6):
-        child = subprocess.Popen(
-            command("run", file, "-q"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        time.sleep(rng.uniform(0.5, 1.0) * lasted)
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    draw, killed = random.Random(seed), 0
+    while killed < kills:
+        child = start()
+        time.sleep(draw.uniform(0, lasted) if draw.random() < 0.5 else draw.uniform(0, lasted / 20))
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+        killed += child.wait() == -signal.SIGKILL
+        if draw.random() < 0.2 or child.returncode == 0:  # runs that go on from where many died soon have little to do
+            done = subprocess.run(command("run", file, "--json", "-q"), check=True, capture_output=True, text=True)
+            assert json.loads(done.stdout)["status"] in ("complete", "unchanged")
+            assert tree(store) == whole
+            shutil.rmtree(store)
     done = subprocess.run(command("run", file, "--json", "-q"), check=True, capture_output=True, text=True)
     assert json.loads(done.stdout)["status"] in ("complete", "unchanged")
     assert tree(store) == whole
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "out.zarr.run", "p.yaml", "photos"]
-    left = (path.name for path in (tmp_path / "out.zarr.run").iterdir() if not path.name.endswith(".partial"))
-    assert sorted(left) == [
-        lock_key(2),
-        "plan.json",
-        "runs",
-        "stamps.npz",
-    ]
+    assert sorted(path.name for path in folder.iterdir()) == ["out.zarr", "out.zarr.run", "p.yaml", "photos"]
+    left = (path.name for path in beside.path.iterdir() if not path.name.endswith(".partial"))
+    assert sorted(left) == [lock_key(generations(beside)[-1]), "plan.json", "runs", "stamps.npz"]
+
+
+def test_killed_at_any_instant_and_run_again_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    kill_often(tmp_path, 6, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_very_often_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    kill_often(tmp_path, KILLS, seed=1)
 
 
 def test_synced_or_not_the_bytes_are_the_same(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
