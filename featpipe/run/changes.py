@@ -75,11 +75,10 @@ def before_of(names: list[str], contents: Sequence[str] | None, receipts: list[R
     """
     if contents is not None and len(contents) == len(names):
         return Before(names, list(contents), receipts, seen)
-    found: dict[str, set[str]] = {}
-    for one in seen:
-        found.setdefault(one.name, set()).add(one.content)
-    told = (found.get(name, set()) for name in names)
-    return Before(names, [next(iter(one)) if len(one) == 1 else None for one in told], receipts, seen)
+    found: dict[str, str] = {}
+    for one in seen:  # a run that sees another content later stops before it computes anything from it
+        found.setdefault(one.name, one.content)
+    return Before(names, [found.get(name) for name in names], receipts, seen)
 
 
 @dataclass

@@ -55,6 +55,8 @@ class Contents:
         names = zip(collection.paths, self.stamps.tolist(), strict=True)
         self.rows: list[str | None] = [known.get((name, size, tag)) for name, (size, tag) in names]
         """Content of each image, None for one that is not known."""
+        self.assumed = {row for row, content in enumerate(self.rows) if content is not None}
+        """Images whose content is known by their times alone."""
         for row in range(len(collection)) if collection.kind in {"objects", "zarr"} else ():
             told = told_content(collection, row)
             self.rows[row] = self.rows[row] if told is None else told
@@ -66,14 +68,20 @@ class Contents:
         size, was = int(self.collection.stamps[row, 0]), content_bytes(content)
         return not self.collection.is_array and size > 0 and was is not None and size != was
 
+    def doubt(self, rows: Iterable[int]) -> None:
+        """Forget the content of images that is known by their times alone."""
+        for row in self.assumed.intersection(rows):
+            self.rows[row] = None
+        self.assumed.difference_update(rows)
+
     def note(self, contents: Mapping[int, str]) -> list[int]:
-        """Take in the content of images that were read; return those that had another one before."""
-        changed = []
+        """Take in the content of images that were read; return those of which another one was known."""
+        changed = [
+            row for row, content in contents.items() if self.rows[row] and content not in (UNKNOWN, self.rows[row])
+        ]
         for row, content in contents.items():
-            if not self.rows[row]:
+            if not self.rows[row] or row in changed:
                 self.rows[row] = content
-            elif content not in (UNKNOWN, self.rows[row]):
-                changed.append(row)
         return changed
 
     def seen(self, rows: Iterable[int]) -> Iterator[Seen]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from featpipe.errors import Problem, StoreError
 from featpipe.geometry.axis import Span
+from featpipe.plan.collection import matched_rows
 from featpipe.plan.identity import DECODERS, Identities, Identity, plan_digests
 from featpipe.plan.model import MapPlan, Plan
 from featpipe.report.units import count_text
@@ -213,7 +214,11 @@ def look(place: Place, plan: Plan, *, retry_failed: bool = False, contents: Cont
     """
     known = recover(place, plan)
     header, before = known.header, known.before(plan)
-    contents = contents or Contents(plan.collection, before.seen)
+    if contents is None:
+        contents = Contents(plan.collection, before.seen)
+        if retry_failed:  # whoever mends a file may keep its time
+            rows = matched_rows(plan.collection.paths, before.names)
+            contents.doubt(row for row, was in enumerate(rows.tolist()) if was in before.failed)
     standing = Standing(place, plan, Identities(plan, contents.rows), header, contents)
     standing.damaged, standing.banks, standing.lost = known.damaged, known.banks, known.lost
     if header is None and not known.receipts:

@@ -171,8 +171,13 @@ class RunSession:
     def _take(self, contents: Mapping[int, str]) -> None:
         changed = self.contents.note(contents)
         if changed:
+            self.journal.add((), self.contents.seen(changed))  # the next run compares with what they hold now
             name = self.plan.collection.paths[changed[0]]
-            raise RunError(Problem(name, "has changed while the run was on.", "Run again when nobody writes it."))
+            what, change = "has changed while the run was on.", "Run again when nobody writes it."
+            if changed[0] in self.contents.assumed:
+                what = "holds other bytes than when it was last read, though its size and its time are the same."
+                change = "Run again: it tells which features were computed from what it held."
+            raise RunError(Problem(name, what, change))
 
     def execute(self, workers: Workers) -> None:
         from featpipe.images.reader import open_reader

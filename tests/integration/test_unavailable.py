@@ -17,7 +17,7 @@ import zarr
 from PIL import Image
 
 import featpipe
-from featpipe.errors import FeatpipeError, RunError, UnavailableError
+from featpipe.errors import FeatpipeError, RunError, StoreError, UnavailableError
 from featpipe.graph import ThreadWorkers
 from featpipe.plan.model import Plan
 from featpipe.run import RunReport, default_resources, plan_run, run_plan
@@ -278,7 +278,14 @@ def test_features_of_an_earlier_run_become_nan_where_their_image_has_failed_sinc
     times, good = (photos / "0006.png").stat(), (photos / "0006.png").read_bytes()
     (photos / "0006.png").write_bytes(good[:80] + bytes(20) + good[100:])  # as a disk does, its time unchanged
     os.utime(photos / "0006.png", ns=(times.st_atime_ns, times.st_mtime_ns))
-    report = run(photos, features={"plain": PLAIN, "more": PLAIN})
+    both = {"plain": PLAIN, "more": PLAIN}
+    with pytest.raises(
+        RunError, match=r"^0006\.png: holds other bytes than .* though its size and its time are the same"
+    ):
+        run(photos, features=both)
+    with pytest.raises(StoreError, match=r"holds the features of 1 image that has changed \(0006\.png\)"):
+        run(photos, features=both)
+    report = run_plan(planned(photos, **both), overwrite=True)
     assert [failure.image for failure in report.failures] == [6]
     for values in failed_rows(tmp_path / "out.zarr"):
         assert np.isnan(values).all()
