@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 from featpipe.cli import console
@@ -54,7 +55,6 @@ def explore_images(pipeline: Path | None, image: Path | None, port: int, *, brow
             threading.Thread(target=session.warm_up, daemon=True).start()
             if browser:
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-            try:
+            with suppress(KeyboardInterrupt):
                 make_server(app).run(sockets=[bound])
-            except KeyboardInterrupt:
-                say("ended")
+            say("ended")

@@ -170,6 +170,7 @@ def test_workers_killed_on_the_way_cost_no_feature(tmp_path: Path, processes: Pr
     assert take(tmp_path / "out.zarr") == whole
 
 
+@pytest.mark.slow
 def test_chaos_costs_no_feature(tmp_path: Path, processes: Processes) -> None:
     """Workers that Dask's own plugin kills every few seconds, and that their nannies start again."""
     file = write_pipeline(tmp_path, 240)

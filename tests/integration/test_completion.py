@@ -83,7 +83,7 @@ def test_zsh_and_fish_get_answers_in_their_own_way(home: Path) -> None:
 
 
 def test_completion_installs_itself_for_bash(home: Path) -> None:
-    told = ask(home, "featpipe", "--install-completion", "bash")
+    told = ask(home, "bash", "--norc", "-c", "featpipe --install-completion bash; true")  # it asks who has started it
     (script,) = (home / ".bash_completions").iterdir()
     assert "bash completion installed" in told
     assert str(script) in (home / ".bashrc").read_text()

@@ -32,8 +32,6 @@ CHAINS: dict[str, list[Any]] = {
 WAYS = {"threads": ("--threads", "2"), "workers": ("--workers", "2")}
 SAMPLE = [
     ("npy, float32", "none", "threads"),
-    ("parquet, one row group", "fit", "threads"),
-    ("zarr, shards", "none", "workers"),
 ]
 """Of the table, what is measured each time; the whole takes many minutes."""
 

@@ -58,6 +58,7 @@ def stack_of_images(tmp_path: Path) -> Path:
     return tmp_path / "images.npy"
 
 
+@pytest.mark.slow
 def test_threads_and_a_cluster_of_two_processes_write_the_same_bytes(tmp_path: Path, stack_of_images: Path) -> None:
     distributed = pytest.importorskip("distributed")
     one = write_pipeline(tmp_path, stack_of_images, {"path": "one.zarr", "batch": 4}, a=TEXTURE, b=GLOBAL)

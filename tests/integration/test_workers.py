@@ -97,6 +97,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_local_worker_that_is_stopped_is_replaced(tmp_path: Path) -> None:
     file = write_pipeline(tmp_path, 60)
     run(file, "-q")

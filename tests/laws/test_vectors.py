@@ -37,6 +37,7 @@ def run(tmp: object, features: str | None) -> tuple[int, str]:
     return int(lanes), digest
 
 
+@pytest.mark.slow  # all kernels are compiled three times
 @pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="names features of x86-64 processors")
 def test_avx512_avx2_and_plain_sse_give_the_same_bits(tmp_path_factory: pytest.TempPathFactory) -> None:
     tmp = tmp_path_factory.mktemp("numba")

@@ -350,6 +350,7 @@ print(peak, found.accuracy)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_the_memory_stays_within_what_is_given(tmp_path: Path) -> None:
     n, d = 60_000, 800
