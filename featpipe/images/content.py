@@ -12,18 +12,19 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from math import prod
 from typing import Any, BinaryIO, cast
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 
 from featpipe.images.decode import Opener
 from featpipe.images.media import Medium
 from featpipe.images.ranges import AT_ONCE
 from featpipe.plan.collection import Collection
-from featpipe.reading.files import SteadyFile
+from featpipe.reading.files import SteadyFile, list_folder
 
 Note = Callable[[str], None]
 UNKNOWN = ""
@@ -150,11 +151,21 @@ def told_content(collection: Collection, row: int) -> str | None:
 
 def array_image_content(array: Any, collection: Collection, row: int) -> str:
     """Return the content of one image of a ``.npy``, read in pieces."""
-    image = array[row] if collection.axes.startswith("n") else array
-    rows = max(1, _PIECE // max(1, int(np.prod(image.shape[1:])) * image.dtype.itemsize))
+    if collection.axes.startswith("n"):
+        return _samples_content(lambda part: array[row, part], array.shape[1:], array.dtype.itemsize)
+    return _samples_content(array.__getitem__, array.shape, array.dtype.itemsize)
+
+
+def samples_content(image: npt.NDArray[Any]) -> str:
+    """Return the content of an image of a ``.npy`` that has been read."""
+    return _samples_content(image.__getitem__, image.shape, image.itemsize)
+
+
+def _samples_content(read: Callable[[slice], Any], shape: tuple[int, ...], itemsize: int) -> str:
+    rows = max(1, _PIECE // max(1, prod(shape[1:]) * itemsize))
     whole = Content()
-    for start in range(0, image.shape[0], rows):
-        whole.add(np.ascontiguousarray(image[start : start + rows]).tobytes())
+    for start in range(0, shape[0], rows):
+        whole.add(np.ascontiguousarray(read(slice(start, start + rows))).tobytes())
     return str(whole)
 
 
@@ -167,13 +178,20 @@ def tree_content(root: str, each: Callable[[Callable[[str], str], list[str]], It
     each : callable
         Maps a function over names, in order, as `map` does.
     """
-    names = sorted(
-        Path(folder, file).relative_to(root).as_posix() for folder, _, files in os.walk(root) for file in files
-    )
+    names = sorted(_files(root, ""))
     lines = (
         f"{name}\0{content}" for name, content in zip(names, each(lambda name: _file(root, name), names), strict=True)
     )
     return f"files-{hashlib.sha256(chr(10).join(lines).encode(errors='surrogateescape')).hexdigest()[:24]}"
+
+
+def _files(folder: str, prefix: str) -> Iterator[str]:
+    """Yield the names of all files below a directory; one that cannot be listed is an error, not empty."""
+    for entry in list_folder(folder):
+        if entry.is_dir():
+            yield from _files(entry.path, f"{prefix}{entry.name}/")
+        else:
+            yield prefix + entry.name
 
 
 def _file(root: str, name: str) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from featpipe.errors import ImageError, Problem, UnavailableError
 from featpipe.geometry.axis import Span
 from featpipe.images import arrays
-from featpipe.images.content import array_image_content, noting, told_content
+from featpipe.images.content import array_image_content, noting, samples_content, told_content
 from featpipe.images.decode import decode
 from featpipe.images.header import Decoded, white
 from featpipe.images.media import Medium, open_medium, opener
@@ -143,8 +143,6 @@ class Reader:
                 encoded = noting(encoded, partial(contents.__setitem__, index))
             return decode(encoded, self.images, region)
         array, several = self._array()
-        if contents is not None and collection.kind == "npy":
-            contents[index] = array_image_content(array, collection, index)
         axes = collection.axes
         shape = (int(array.shape[axes.index("y")]), int(array.shape[axes.index("x")]))
         rows, columns = (slice(*span) for span in part_spans(self.images, shape, region))
@@ -155,6 +153,9 @@ class Reader:
                 samples = slab[tuple({**at, "n": index % several}[axis] for axis in axes)]
             else:
                 samples = np.asarray(array[tuple(at[axis] for axis in axes)])
+            if contents is not None and collection.kind == "npy":
+                whole = (rows.stop - rows.start, columns.stop - columns.start) == shape and axes.find("n") < 1
+                contents[index] = samples_content(samples) if whole else array_image_content(array, collection, index)
         except MemoryError:
             raise
         except Exception as error:  # damaged chunks fail in many ways

@@ -62,8 +62,8 @@ def test_an_interrupt_at_any_instant_is_told_in_words(tmp_path: Path) -> None:
             started.send_signal(signal.SIGINT)
         _, said = started.communicate(timeout=120)
         about = (number, words, moment, started.returncode, said[-500:])
-        assert started.returncode in (0, 130), about
+        assert started.returncode in (0, 130, -signal.SIGINT), about  # the last once all is done and Python ends
         assert "Traceback" not in said, about
         assert "bug" not in said, about
-        interrupted += started.returncode == 130
+        interrupted += started.returncode != 0
     assert interrupted
