@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-INPUTS = int(os.environ.get("FEATPIPE_FUZZ_INPUTS", "300"))
+INPUTS = int(os.environ.get("FEATPIPE_FUZZ_INPUTS", "200"))
 FIRST = int(os.environ.get("FEATPIPE_FUZZ_FIRST", "0"))
 AT_ONCE = 400
 """Inputs of one process; then the next begins, for libraries keep what they have met."""

@@ -16,7 +16,7 @@ import pytest
 
 from tests.fuzz.assets import make_assets
 
-INTERRUPTS = int(os.environ.get("FEATPIPE_INTERRUPTS", "20"))
+INTERRUPTS = int(os.environ.get("FEATPIPE_INTERRUPTS", "12"))
 COMMANDS = (
     ("plan", "p.yaml"),
     ("run", "p.yaml", "--overwrite", "--set", "store.path=n.zarr"),

@@ -62,7 +62,7 @@ def pictures(kind: str, count: int, shape: tuple[int, int] = SHAPE) -> Iterator[
         yield f"{i}.{ending}", encode(noise((*shape, 3), dtype, i))
 
 
-def write_folder(path: Path, kind: str, count: int = 4) -> Path:
+def write_folder(path: Path, kind: str, count: int = 2) -> Path:
     path.mkdir(parents=True)
     for name, content in pictures(kind, count):
         (path / name).write_bytes(content)
@@ -79,13 +79,13 @@ def write_glob(path: Path) -> str:
 
 def write_manifest(path: Path) -> Path:
     folder = write_folder(path, "png")
-    (folder / "list.csv").write_text("path,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(4)))
+    (folder / "list.csv").write_text("path,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(2)))
     return folder / "list.csv"
 
 
 def write_tar(path: Path) -> Path:
     with tarfile.open(path, "w") as archive:
-        for name, content in pictures("png", 4):
+        for name, content in pictures("png", 2):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
@@ -94,7 +94,7 @@ def write_tar(path: Path) -> Path:
 
 def write_zip(path: Path) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, content in pictures("bmp", 4):
+        for name, content in pictures("bmp", 2):
             archive.writestr(name, content)
     return path
 

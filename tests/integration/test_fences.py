@@ -30,7 +30,7 @@ from tests.endpoint import Bucket
 from tests.integration.commands import wait_for
 from tests.integration.fencing import Scene, take_over, wait_until_stopped
 
-ROUNDS = int(os.environ.get("FENCED", "8"))
+ROUNDS = int(os.environ.get("FENCED", "3"))
 """Takeovers, and starts of three runs at once, of a campaign."""
 STALE = -1.0
 """A lapse that makes any lock stale."""

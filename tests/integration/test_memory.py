@@ -10,7 +10,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,54 +86,38 @@ def check(folder: Path, images: Path | str, fit: str, way: str, memory: str = ME
     assert found.measured <= found.planned, found.told()
 
 
-@pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path | str]]:
-    """Sources by name that have been written; they are large."""
-    folder = tmp_path_factory.mktemp("sources")
-
-    class Written(dict[str, "Path | str"]):
-        def __missing__(self, name: str) -> Path | str:
-            place = folder / str(len(self))
-            place.mkdir()
-            if name.startswith("parquet"):
-                pytest.importorskip("pyarrow")
-            self[name] = SOURCES[name](place)
-            return self[name]
-
-    yield Written()
-    shutil.rmtree(folder)
-
-
 @pytest.mark.parametrize(("name", "fit", "way"), SAMPLE, ids=map(" · ".join, SAMPLE))
-def test_measured_peak_memory_is_at_most_the_planned(
-    tmp_path: Path, sources: dict[str, Path | str], name: str, fit: str, way: str
-) -> None:
-    check(tmp_path / "run", sources[name], fit, way, LESS.get(name, MEMORY))
+def test_measured_peak_memory_is_at_most_the_planned(tmp_path: Path, name: str, fit: str, way: str) -> None:
+    check(tmp_path / "run", SOURCES[name](tmp_path), fit, way, LESS.get(name, MEMORY))
+
+
+def check_all(folder: Path, images: Path | str, memory: str = MEMORY) -> None:
+    """Check a source in every way, with a fit and without."""
+    for fit in CHAINS:
+        for way in WAYS:
+            check(folder / f"{fit}-{way}", images, fit, way, memory)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("fit", CHAINS)
 @pytest.mark.parametrize("name", SOURCES)
-def test_measured_peak_memory_is_at_most_the_planned_for_any_source(
-    tmp_path: Path, sources: dict[str, Path | str], name: str, fit: str, way: str
-) -> None:
-    check(tmp_path / "run", sources[name], fit, way, LESS.get(name, MEMORY))
+def test_measured_peak_memory_is_at_most_the_planned_for_any_source(tmp_path: Path, name: str) -> None:
+    if name.startswith("parquet"):
+        pytest.importorskip("pyarrow")
+    source = tmp_path / "source"
+    source.mkdir()
+    check_all(tmp_path, SOURCES[name](source), LESS.get(name, MEMORY))
+    shutil.rmtree(source)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("fit", CHAINS)
 @pytest.mark.parametrize("kind", ["objects", "parquet"])
-def test_measured_peak_memory_is_at_most_the_planned_for_objects(
-    tmp_path: Path, bucket: Bucket, kind: str, fit: str, way: str
-) -> None:
+def test_measured_peak_memory_is_at_most_the_planned_for_objects(tmp_path: Path, bucket: Bucket, kind: str) -> None:
     if kind == "parquet":
         pytest.importorskip("pyarrow")
         images = bucket.put("images.parquet", write_parquet(tmp_path / "a.parquet", 20).read_bytes())
     else:
         images = bucket.put_folder(write_folder(tmp_path / "images", "jpeg"), "images")
-    check(tmp_path / "run", images, fit, way)
+    check_all(tmp_path, images)
 
 
 def tabulate(root: Path, names: list[str]) -> None:

@@ -36,7 +36,7 @@ BLOBS: dict[str, Any] = {
     "layers": [{"convolve": {"bank": "log", "sigmas": [1]}}, {"pool": {"max": "global"}}],
 }
 RESOURCES = default_resources(threads=2)
-KILLS = int(os.environ.get("FEATPIPE_KILLS", "20"))
+KILLS = int(os.environ.get("FEATPIPE_KILLS", "12"))
 """Runs that a campaign kills."""
 
 
