@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from featpipe.errors import Problem, StoreError
 from featpipe.objects import is_url
-from featpipe.reading.files import read_file
+from featpipe.reading.files import IrregularFileError, read_file
 from featpipe.replacing import TEMPORARY, temporary_name
 from featpipe.store import folders
 from featpipe.store.alive import is_unlocked, lock_file
@@ -42,7 +42,7 @@ class Place(Protocol):
         ...
 
     def read(self, key: str) -> bytes | None:
-        """Return the content of a key; None where there is none."""
+        """Return the content of a key; None where there is none, or a device or pipe in its place."""
         ...
 
     def enter(self, fence: Fence) -> Place:
@@ -181,7 +181,7 @@ class LocalPlace:
     def read(self, key: str) -> bytes | None:
         try:
             return read_file(self.path / key)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, IrregularFileError):
             return None
         except OSError as error:
             raise StoreError(Problem(str(self.path / key), f"cannot be read: {error.strerror or error}.")) from None

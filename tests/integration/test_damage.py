@@ -81,6 +81,20 @@ def test_a_file_cut_to_nothing_is_named_and_mended(patient: Patient) -> None:
         patient.harm(key, b"")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices have no names there")
+def test_a_pipe_or_a_device_in_place_of_a_file_is_named_and_mended(batches: Patient) -> None:
+    for i, key in enumerate(kinds(batches.whole)):
+        file = Path(batches.path, key)
+        file.unlink()
+        if i % 2:
+            os.mkfifo(file)
+        else:
+            file.symlink_to("/dev/zero")
+        assert batches.named() == {key}
+        assert run(batches.data).status == "complete"
+        assert tree_of(batches.place) == batches.whole
+
+
 def test_a_flipped_bit_anywhere_is_named_and_mended(batches: Patient) -> None:
     draw = random.Random(0)
     for _ in range(8):
