@@ -18,6 +18,11 @@ def temporary_name() -> str:
     return uuid.uuid4().hex + TEMPORARY
 
 
+def real(path: Path) -> Path:
+    """Return where a path leads, links followed; one that leads round in circles, as it is."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def replacing(file: str | os.PathLike[str]) -> Iterator[Path]:
     """Give the name of a file or directory that becomes ``file`` when all is written, and vanishes if that fails.
@@ -26,7 +31,7 @@ def replacing(file: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(file)
     if path.is_symlink():
-        path = path.resolve()
+        path = real(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         yield path
         return

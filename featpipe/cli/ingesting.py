@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from featpipe.cli.guard import located
 from featpipe.cli.progress import count_progress
 from featpipe.errors import Problem, StoreError
+from featpipe.replacing import real
 from featpipe.report.text import render_ingest
 from featpipe.spec.load import load_pipeline
 
@@ -24,7 +25,7 @@ def ingest_images(file: Path, target: Path, overrides: Sequence[str], *, quiet: 
     pipeline, source = load_pipeline(file, overrides)
     if target.suffix != ".zarr":
         raise StoreError(Problem(str(target), "must end in .zarr.", f"Write {target.name}.zarr."))
-    if Path(pipeline.images.path).resolve() in target.resolve().parents:
+    if real(Path(pipeline.images.path)) in real(target).parents:
         what = f"lies inside the images, {pipeline.images.path}."
         raise StoreError(Problem(str(target), what, "Write it beside them."))
     with located(source), count_progress("decoding", quiet=quiet) as progress:
@@ -44,7 +45,7 @@ def ingest_images(file: Path, target: Path, overrides: Sequence[str], *, quiet: 
 def _from_pipeline(target: Path, file: Path) -> str:
     """Return the target's path as the pipeline file would name it."""
     try:
-        path = os.path.relpath(target.resolve(), file.resolve().parent)
+        path = os.path.relpath(real(target), real(file).parent)
     except ValueError:  # another drive
-        return str(target.resolve())
-    return str(target.resolve()) if path.startswith(os.pardir) else Path(path).as_posix()
+        return str(real(target))
+    return str(real(target)) if path.startswith(os.pardir) else Path(path).as_posix()

@@ -99,6 +99,8 @@ def before_magic(pattern: str) -> tuple[str, str]:
 
 def missing(path: Path) -> SourceError:
     """Return the error for a path that does not exist, with the nearest name that does."""
+    if path.is_symlink():
+        return source_error("path", f"{path} is a link that leads nowhere, to {path.readlink()}.", "Mend the link.")
     parent = path
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent

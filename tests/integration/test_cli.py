@@ -393,6 +393,21 @@ def test_a_run_on_ingested_images_gives_the_same_features(folder: Path, featpipe
     np.testing.assert_array_equal(first[1], second[1])
 
 
+@pytest.mark.parametrize("command", ["plan", "run", "ingest"])
+def test_links_that_lead_nowhere_or_round_in_circles_are_told_in_words(
+    folder: Path, featpipe: Any, command: str
+) -> None:
+    target = [folder / "in.zarr"] if command == "ingest" else []
+    for link, to in (("loop", "loop"), ("gone", "lost")):
+        (folder / link).symlink_to(to)
+        (folder / "links.yaml").write_text(
+            f"images: {{path: {link}}}\nfeatures: {{a: {{layers: [modulus]}}}}\nstore: {{path: o.zarr}}\n"
+        )
+        done = featpipe(command, folder / "links.yaml", *target)
+        assert done.code == 2
+        assert f"{link} is a link that leads nowhere, to {to}. Mend the link." in done.err
+
+
 def test_ingest_overwrites_nothing_and_stays_out_of_the_images(folder: Path, featpipe: Any) -> None:
     (folder / "there.zarr").mkdir()
     for target, words in (
