@@ -154,7 +154,7 @@ def test_requests_that_no_browser_sends_are_refused(server: Server) -> None:
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", {0, 400}),
         (b"\0" * 100_000, {400}),
         (b"GET / HTTP/9.9\r\n\r\n", {400, 421, 505}),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 421}),
     ]
     for content, expected in wrong:
         with server.connect() as one:
