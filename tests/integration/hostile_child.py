@@ -45,6 +45,8 @@ class Watch:
         elif event == "import":
             if str(arguments[0]).startswith(("hostile", "antigravity", "this")):
                 self.seen.append(f"import {arguments[0]}")
+        elif event == "ctypes.dlopen" and str(arguments[0]).startswith(sys.prefix):
+            return  # threadpoolctl asks libraries that are loaded already
         elif event in FORBIDDEN:
             self.seen.append(f"{event} {arguments!r:.200}")
 
