@@ -134,6 +134,8 @@ class _Spans:
 def _factorise(kernels: Float64, columns: Float64, members: tuple[int, ...]) -> Factors:
     """Factorise kernels over the columns that they share, and over rows if they share those."""
     apart = Factors(members, columns.astype(np.float32), (columns.T @ kernels).astype(np.float32))
+    if len(kernels) == 1:  # there is nobody to share rows with
+        return apart
     rows = _span(np.concatenate(kernels).T).T
     core = columns.T @ kernels @ rows.T
     shared = Factors(members, apart.columns, rows.astype(np.float32), core.astype(np.float32))
