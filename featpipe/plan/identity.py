@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from featpipe.errors import Location
 from featpipe.geometry.axis import Span
+from featpipe.kernels.factors import LARGE
 from featpipe.kernels.positions import GivenKernels
 from featpipe.plan.collection import Collection
 from featpipe.plan.fitting import FitRequest, draw_images, fit_images, map_shapes
@@ -255,6 +256,8 @@ def bank_digest(program: Program, nodes: Iterable[int]) -> str:
     for op in (program.nodes[i].op for i in nodes):
         if isinstance(op, ConvolveOp):
             weights += [*(group.weights for group in op.groups), op.bias]
+            # Other bits than those of featpipe 0.1, for these alone
+            weights += [np.zeros(1, np.float32) for group in op.groups if min(group.weights.shape[1:3]) > LARGE]
         elif isinstance(op, LocallyConnectedOp):
             weights.append(op.bias)
             if isinstance(op.kernels, GivenKernels):  # others follow from the pipeline's seed

@@ -75,6 +75,17 @@ def test_factors_multiply_to_the_kernels_within_float32(bank: dict[str, Any]) ->
         np.testing.assert_allclose(joined(factors, len(weights)), weights, rtol=0, atol=4e-7 * np.abs(weights).max())
 
 
+@pytest.mark.parametrize("rank", [1, 2, 20])
+def test_a_very_large_kernel_has_its_rank_too(rank: int) -> None:
+    """A bank of one Gaussian of σ = 255 had taken half a minute to plan."""
+    draw = np.random.default_rng(rank)
+    kernel: Any = (draw.normal(size=(601, rank)) @ draw.normal(size=(rank, 555))).astype(np.float32).astype(np.float64)
+    factors = factorise(kernel[None])
+    assert [part.columns.shape for part in factors] == [(601, rank)]
+    np.testing.assert_allclose(joined(factors, 1), kernel[None], rtol=0, atol=4e-7 * np.abs(kernel).max())
+    assert factorise(draw.normal(size=(1, 600, 555))) == ()
+
+
 def test_kernels_of_full_rank_stay_whole() -> None:
     assert factorise(np.random.default_rng(0).normal(size=(4, 9, 9))) == ()
 
