@@ -22,6 +22,7 @@ from benchmarks.work import Size
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 def test_one_command_checks_times_and_records_a_work(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -59,8 +59,13 @@ def test_the_documents_that_are_meant_to_run_do() -> None:
     }  # fmt: skip
 
 
+def _slow(path: Path) -> object:
+    """Return a page as a parameter of a test; how-tos take long, and are left to CI."""
+    return pytest.param(path, marks=pytest.mark.slow) if path.parent.name == "howto" else path
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the documents' commands are for a POSIX shell")
-@pytest.mark.parametrize("document", RUNNING, ids=named)
+@pytest.mark.parametrize("document", [_slow(path) for path in RUNNING], ids=named)
 def test_a_document_shows_what_its_commands_print(
     document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

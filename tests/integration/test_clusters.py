@@ -189,6 +189,7 @@ def test_chaos_costs_no_feature(tmp_path: Path, processes: Processes) -> None:
     assert take(tmp_path / "out.zarr") == whole
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_ends_the_run_and_another_goes_on(tmp_path: Path, processes: Processes) -> None:
     file = write_pipeline(tmp_path, 160)
     run(file, "-q")
@@ -224,6 +225,7 @@ png._decode = deadly
 """
 
 
+@pytest.mark.slow
 def test_an_image_that_kills_its_worker_is_found_and_left_out(tmp_path: Path, processes: Processes) -> None:
     (tmp_path / "photos").mkdir()
     for i in range(12):
@@ -279,6 +281,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_answers_no_more_is_given_up(tmp_path: Path, processes: Processes) -> None:
     file = write_pipeline(tmp_path, 400)
     address = processes.scheduler()

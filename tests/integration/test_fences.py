@@ -50,7 +50,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return Scene(folder, str(folder / "a.zarr"))
 
 
-@pytest.fixture(params=["directory", "bucket"])
+@pytest.fixture(params=["directory", pytest.param("bucket", marks=pytest.mark.slow)])
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
     if request.param == "bucket":
         return Scene(tmp_path, request.getfixturevalue("bucket").url + "/a.zarr")

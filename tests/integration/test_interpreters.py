@@ -43,6 +43,7 @@ def test_a_python_without_docstrings_describes_the_same(words: list[str], tmp_pa
     assert stripped.stdout == usual.stdout
 
 
+@pytest.mark.slow
 def test_a_python_without_assertions_reads_and_writes_stores_or_says_why_not(folder: Path) -> None:
     level = "2"
     assert run(folder, "init", "new", PYTHONOPTIMIZE=level).returncode == 0

@@ -540,6 +540,7 @@ subprocess.run(["cp", "-r", small + "/out.zarr", os.path.dirname(small) + "/copy
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_ends_the_run_which_goes_on_when_there_is_room(tmp_path: Path) -> None:
     wrap = ["unshare", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*wrap, "true"], capture_output=True, check=False).returncode:
