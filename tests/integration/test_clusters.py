@@ -41,7 +41,7 @@ import sys
 from distributed import Client
 from distributed.chaos import KillWorker
 with Client(sys.argv[1]) as client:
-    client.register_plugin(KillWorker(delay=0.7, mode="segfault"), name="chaos")
+    client.register_plugin(KillWorker(delay=3, mode="segfault"), name="chaos")
 """
 
 
@@ -171,6 +171,7 @@ def test_workers_killed_on_the_way_cost_no_feature(tmp_path: Path, processes: Pr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_chaos_costs_no_feature(tmp_path: Path, processes: Processes) -> None:
     """Workers that Dask's own plugin kills every few seconds, and that their nannies start again."""
     file = write_pipeline(tmp_path, 240)
@@ -182,7 +183,7 @@ def test_chaos_costs_no_feature(tmp_path: Path, processes: Processes) -> None:
     with running(file, "-q", "--scheduler", address) as child:
         wait_for(lambda: receipts(tmp_path) >= 2)
         subprocess.run([sys.executable, "-c", CHAOS, address], check=True, capture_output=True)
-        _, told = child.communicate(timeout=150)
+        _, told = child.communicate(timeout=600)
     if child.returncode:  # a worker died at its first breath once too often: the same command goes on
         assert child.returncode == 1, told
         run(file, "-q")
