@@ -10,7 +10,7 @@ import pytest
 from featpipe.errors import FeatpipeError, Problem
 from featpipe.printable import json_text, printable, printable_facts
 
-VISIBLE_FORMATS = {*range(0x600, 0x606), 0x6DD, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x13430, 0x13439)}
+VISIBLE_FORMATS = {*range(0x600, 0x606), 0x6DD, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x13430, 0x13440)}
 """Format characters that draw a sign of their own."""
 
 
