@@ -1,4 +1,4 @@
-"""What is said where a store cannot be read: which of its files are damaged."""
+"""Words for a store that cannot be read: which of its files are damaged."""
 
 from __future__ import annotations
 

@@ -43,6 +43,11 @@ class Content:
         self.size += len(piece)
         self._crc = google_crc32c.extend(self._crc, piece)
 
+    def add_rest(self, file: BinaryIO | SteadyFile) -> None:
+        """Take in what is left of a file, piece by piece."""
+        while piece := file.read(_PIECE):
+            self.add(piece)
+
     def __str__(self) -> str:
         return f"{self.size}-{self._crc:08x}"
 
@@ -55,7 +60,9 @@ def content_of(encoded: bytes) -> str:
     >>> content_of(b"123456789")
     '9-e3069283'
     """
-    return f"{len(encoded)}-{google_crc32c.value(encoded):08x}"
+    whole = Content()
+    whole.add(encoded)
+    return str(whole)
 
 
 def content_bytes(content: str) -> int | None:
@@ -118,8 +125,7 @@ class _Noting(io.RawIOBase):
             return
         try:
             self._file.seek(self._content.size)
-            while piece := self._file.read(_PIECE):
-                self._content.add(piece)
+            self._content.add_rest(self._file)
             self._note(str(self._content))
         except Exception:  # what cannot be read to its end has no content that is known
             self._note(UNKNOWN)
@@ -134,8 +140,7 @@ def read_content(medium: Medium, row: int) -> str:
         if isinstance(file, io.BytesIO):
             return content_of(file.getvalue())
         whole = Content()
-        while piece := file.read(_PIECE):
-            whole.add(piece)
+        whole.add_rest(file)
         return str(whole)
 
 
@@ -197,6 +202,5 @@ def _files(folder: str, prefix: str) -> Iterator[str]:
 def _file(root: str, name: str) -> str:
     whole = Content()
     with SteadyFile(os.path.join(root, name)) as file:  # noqa: PTH118 - there may be a million
-        while piece := file.read(_PIECE):
-            whole.add(piece)
+        whole.add_rest(file)
     return str(whole)
