@@ -2,7 +2,7 @@
 
     python3 make.py demo     features of real images, a classifier trained on them, and where they lie
     python3 make.py docs     the documentation as a site: docs/_build/html/index.html
-    python3 make.py test     all that CI checks: style, types, layers, tests; further arguments go to pytest
+    python3 make.py test     style, types, layers, tests; further arguments go to pytest
 
 It needs Python 3.11 or newer and the package registry, nothing else; it installs into .venv and leaves the system's
 Python alone. Old Pythons must be able to read this file, so that they can be told.
